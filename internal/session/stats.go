@@ -78,8 +78,8 @@ func (h *Hub) Stats() Stats {
 		Closes:     make(map[string]int64),
 		Drops:      make(map[string]int64),
 	}
-	for k := range h.handshakes {
-		st.Handshakes[api.RefusalKind(k).String()] = h.handshakes[k].Load()
+	for _, k := range append(api.RefusalKinds(), api.RefusedNot) {
+		st.Handshakes[k.String()] = h.handshakes[k].Load()
 	}
 	for c := range h.drops {
 		st.Drops[DropCause(c).String()] = h.drops[c].Load()
