@@ -21,11 +21,6 @@ type Config struct {
 
 	Prefix, FlashPrefix string // the roots, without a dot at the end
 	Exact               bool   // interest by subject instead of by wildcard
-
-	// Deliver takes events in the order of their arrival, by one goroutine at
-	// a time. The slice is the bus's again when it returns, the events are
-	// not. While it runs nothing is read from NATS.
-	Deliver func([]api.Event)
 }
 
 // feedSize is the length of the channel that all subscriptions share, in
@@ -41,11 +36,11 @@ type Bus struct {
 	conn *nats.Conn
 	feed chan *nats.Msg
 
-	mu    sync.Mutex // held while delivering
-	batch []api.Event
+	mu      sync.Mutex // held while delivering
+	deliver func([]api.Event)
+	batch   []api.Event
 
 	interest *Interest // nil with wildcard interest
-	all      []*nats.Subscription
 
 	connected  atomic.Bool
 	everUp     atomic.Bool
@@ -58,19 +53,35 @@ type Bus struct {
 	drops   atomic.Int64
 }
 
-// Open starts a bus; its caller closes it. It returns at once: NATS may be away
-// and is tried for ever, with jitter. What it can't do anything about, such as
-// missing credential files, is an error.
-func Open(cfg Config) (*Bus, error) {
+// New makes a bus that does nothing yet. What nobody can do anything about
+// later, such as missing credential files, is an error.
+func New(cfg Config) (*Bus, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	b := &Bus{
 		cfg: cfg, log: cfg.Log,
 		feed:    make(chan *nats.Msg, feedSize),
 		dropped: make(map[*nats.Subscription]int64),
 	}
 	b.downSince.Store(time.Now().UnixNano())
-	opts, err := cfg.nats()
+	if cfg.Exact {
+		b.interest = newInterest(b)
+	}
+	return b, nil
+}
+
+// Start connects; the caller closes the bus, also after an error. It returns
+// at once: NATS may be away and is tried for ever, with jitter.
+//
+// deliver takes events in the order of their arrival, by one goroutine at a
+// time. The slice is the bus's again when it returns, the events are not.
+// While it runs nothing is read from NATS.
+func (b *Bus) Start(deliver func([]api.Event)) error {
+	b.deliver = deliver
+	opts, err := b.cfg.nats()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	opts = append(opts,
 		nats.SetCustomDialer(&tapDialer{b: b}),
@@ -88,22 +99,19 @@ func Open(cfg Config) (*Bus, error) {
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { b.onError(sub, err) }),
 	)
-	if b.conn, err = nats.Connect(cfg.URL, opts...); err != nil {
-		return nil, fmt.Errorf("connecting to NATS at %s: %w", Redact(cfg.URL), err)
+	if b.conn, err = nats.Connect(b.cfg.URL, opts...); err != nil {
+		return fmt.Errorf("connecting to NATS at %s: %s", Redact(b.cfg.URL), b.clean(err))
 	}
-	if cfg.Exact {
-		b.interest = newInterest(b)
-		return b, nil
+	if b.interest != nil {
+		go b.interest.run()
+		return nil
 	}
 	for _, root := range b.roots() {
-		sub, err := b.conn.ChanSubscribe(root+".>", b.feed)
-		if err != nil {
-			b.conn.Close()
-			return nil, fmt.Errorf("subscribing to %s.>: %w", root, err)
+		if _, err := b.conn.ChanSubscribe(root+".>", b.feed); err != nil {
+			return fmt.Errorf("subscribing to %s.>: %w", root, err)
 		}
-		b.all = append(b.all, sub)
 	}
-	return b, nil
+	return nil
 }
 
 func (b *Bus) roots() []string { return []string{b.cfg.Prefix, b.cfg.FlashPrefix} }
@@ -164,6 +172,9 @@ func (b *Bus) Stats() Stats {
 // Close ends the connection and frees everything. What was read is delivered
 // first.
 func (b *Bus) Close() {
+	if b.conn == nil {
+		return
+	}
 	if b.interest != nil {
 		b.interest.stop()
 	}

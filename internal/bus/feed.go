@@ -76,7 +76,7 @@ func (b *Bus) drain() {
 			return
 		}
 		b.received.Add(int64(len(b.batch)))
-		b.cfg.Deliver(b.batch)
+		b.deliver(b.batch)
 		clear(b.batch)
 	}
 }

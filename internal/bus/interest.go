@@ -42,12 +42,10 @@ type want struct {
 }
 
 func newInterest(b *Bus) *Interest {
-	i := &Interest{
+	return &Interest{
 		b: b, signal: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		wants: make(map[string]*want),
 	}
-	go i.run()
-	return i
 }
 
 // Acquire notes one more session for each subject and calls ready, once, when

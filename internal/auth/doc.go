@@ -1,0 +1,17 @@
+// Package auth turns a bearer token into an [Identity]: who a client is, which
+// subjects it receives, and until when. It is the only package that imports
+// golang-jwt.
+//
+// The nouns:
+//
+//   - A [Verifier] checks tokens against one key and one set of rules. It is
+//     immutable, holds no connection and is safe for concurrent use.
+//   - A template is a default subscription with placeholders: "user.{sub}".
+//     A placeholder names a claim; its value becomes one subject token, or part
+//     of one, and can never become more: a subject is a permission.
+//   - An [Error] says why a token was refused: a bounded [Reason] for metrics
+//     and one sentence for the client.
+//
+// The signature is checked before a byte of the payload is parsed, so that a
+// stranger's JSON reaches nothing but the small header parser.
+package auth
