@@ -35,6 +35,10 @@ func (h *Hub) Drain(ctx context.Context, window time.Duration, hurry <-chan stru
 		if left == 0 {
 			break
 		}
+		if h.open.Load() == 0 {
+			step = steps - 1 // nobody is left to be spread
+			continue
+		}
 		select {
 		case <-tick.C:
 		case <-hurry:

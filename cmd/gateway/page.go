@@ -1,0 +1,173 @@
+//go:build !nodev
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pushgate/api"
+	"pushgate/internal/auth"
+	"pushgate/web"
+)
+
+// page serves the demo page on connections that the gateway's own listener
+// hands over, and the few things that the page asks of a backend. It exists
+// in dev only.
+type page struct {
+	cfg    *Config
+	nats   *nats.Conn
+	server *http.Server
+	conns  handover
+	done   chan struct{}
+}
+
+// newPage connects to NATS and starts to serve; its caller closes it.
+func newPage(cfg *Config) (*page, error) {
+	nc, err := nats.Connect(cfg.NATS.URL, nats.Name("pushgate dev page"))
+	if err != nil {
+		return nil, fmt.Errorf("demo page: %w", err)
+	}
+	p := &page{cfg: cfg, nats: nc, conns: newHandover(), done: make(chan struct{})}
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", http.FileServerFS(web.Page))
+	mux.HandleFunc("POST /dev/publish", p.publish)
+	mux.HandleFunc("GET /dev/token", p.token)
+	p.server = &http.Server{Handler: localOnly(mux), ReadHeaderTimeout: 5 * time.Second}
+	// The gateway looks at the first request of a connection only.
+	p.server.SetKeepAlivesEnabled(false)
+	go func() {
+		defer close(p.done)
+		_ = p.server.Serve(p.conns)
+	}()
+	return p, nil
+}
+
+// take takes a connection over and closes it in the end.
+func (p *page) take(conn net.Conn) { p.conns.give(conn) }
+
+func (p *page) close() {
+	_ = p.server.Close()
+	<-p.done
+	p.nats.Close()
+}
+
+// localOnly keeps pages of other sites away from the dev backend, which asks
+// for no token: they reach it under no loopback name (DNS rebinding) or send
+// their own origin.
+func localOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		if !loopbackHost(r.Host) || origin != "" && origin != "http://"+r.Host {
+			http.Error(w, "the dev backend answers this machine only", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func loopbackHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	addr, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
+}
+
+// publish takes {"subject":"push.user.alice","data":…} and publishes data, any
+// JSON value, as it stands.
+func (p *page) publish(w http.ResponseWriter, r *http.Request) {
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		http.Error(w, "the body must be application/json", http.StatusUnsupportedMediaType)
+		return
+	}
+	var body struct {
+		Subject string          `json:"subject"`
+		Data    json.RawMessage `json:"data"`
+	}
+	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&body); err != nil {
+		http.Error(w, "the body must be one JSON object with subject and data", http.StatusBadRequest)
+		return
+	}
+	if !api.ValidSubject(body.Subject) {
+		http.Error(w, "subject is not a valid NATS subject", http.StatusBadRequest)
+		return
+	}
+	err := errors.Join(p.nats.Publish(body.Subject, body.Data), p.nats.FlushTimeout(2*time.Second))
+	if err != nil {
+		http.Error(w, "NATS did not take it: "+err.Error(), http.StatusBadGateway)
+		return
+	}
+	answer(w, map[string]any{"published": body.Subject})
+}
+
+// token mints a token for ?sub=.
+func (p *page) token(w http.ResponseWriter, r *http.Request) {
+	sub := r.URL.Query().Get("sub")
+	if !api.ValidToken(sub) {
+		http.Error(w, "sub must be one NATS token: no dot, wildcard or space", http.StatusBadRequest)
+		return
+	}
+	token, err := auth.Mint([]byte(p.cfg.Auth.HS256Secret), devClaims(p.cfg, sub, time.Now()))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	answer(w, map[string]any{"token": token})
+}
+
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// handover is a net.Listener that is given its connections.
+type handover struct {
+	conns chan net.Conn
+	ended chan struct{}
+	once  *sync.Once
+}
+
+func newHandover() handover {
+	return handover{conns: make(chan net.Conn), ended: make(chan struct{}), once: new(sync.Once)}
+}
+
+func (h handover) give(conn net.Conn) {
+	select {
+	case h.conns <- conn:
+	case <-h.ended:
+		_ = conn.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (h handover) Accept() (net.Conn, error) {
+	select {
+	case conn := <-h.conns:
+		return conn, nil
+	case <-h.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h handover) Close() error {
+	h.once.Do(func() { close(h.ended) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (h handover) Addr() net.Addr { return &net.TCPAddr{} }

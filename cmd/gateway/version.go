@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+)
+
+// version is set by the release build: -ldflags "-X main.version=v1.2.3".
+var version string
+
+type versionCommand struct{}
+
+func (*versionCommand) Run(s *invocation) error {
+	_, err := fmt.Fprintln(s.stdout, "gateway "+versionString())
+	return err
+}
+
+// versionString is version, commit and Go version, in one line.
+func versionString() string {
+	v, commit := buildVersion()
+	return fmt.Sprintf("%s, commit %s, %s", v, commit, runtime.Version())
+}
+
+// buildVersion is what the linker, else the module system, knows; commit is
+// "unknown" outside a checkout.
+func buildVersion() (v, commit string) {
+	v, commit = version, "unknown"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
+	}
+	if v == "" {
+		v = info.Main.Version
+	}
+	if v == "" {
+		v = "(devel)"
+	}
+	changed := ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			commit = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = " with changes"
+		}
+	}
+	return v, commit + changed
+}
