@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -102,12 +103,12 @@ func textNode(s string) *yaml.Node {
 	return node
 }
 
-// oneLine keeps a file name with a line break inside its comment.
-func oneLine(s string) string { return strings.Map(printable, s) }
-
-func printable(r rune) rune {
-	if r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 {
-		return '?'
-	}
-	return r
+// oneLine blanks what would leave the line or talk to the terminal.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == 0x2028 || r == 0x2029 {
+			return '?'
+		}
+		return r
+	}, s)
 }

@@ -32,7 +32,7 @@ func TestConfigErrors(t *testing.T) {
 		{name: "time without unit", file: "heartbeat: 30\n", want: `heartbeat "30" is not a time like 30s, 5m or 24h (file FILE)`},
 		{name: "not YAML", file: "listen: [\n", want: `the configuration file "FILE" cannot be read: yaml:`},
 		{name: "a secret for a file", file: testSecret + "\n", want: `the configuration file "FILE" cannot be read: it must hold keys and values, like "listen: :8080"`},
-		{name: "key twice", file: "listen: ':1'\nlisten: ':2'\n", want: `the configuration file "FILE" cannot be read: it holds a key twice`},
+		{name: "key twice", file: "listen: ':1'\nlisten: ':2'\n", want: `the configuration file "FILE" cannot be read: line 2: mapping key "listen" already defined at line 1`},
 		{name: "two documents", file: "listen: ':1'\n---\nlisten: ':2'\n", want: `the configuration file "FILE" cannot be read: it holds more than one YAML document`},
 		{name: "missing file", env: "GATEWAY_CONFIG=" + none, want: `the configuration file "` + none + `" cannot be read: no such file or directory`},
 

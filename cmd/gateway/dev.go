@@ -15,8 +15,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/zap"
-
-	"pushgate/internal/auth"
 )
 
 // runDev is the dev command: a gateway with an embedded NATS server, a secret
@@ -111,7 +109,7 @@ func (ns *embedded) removeDir() {
 
 // greet prints what a new user needs: the page, a token, and lines to paste.
 func greet(out io.Writer, cfg *Config, g *gateway) error {
-	token, err := auth.Mint([]byte(cfg.Auth.HS256Secret), devClaims(cfg, "alice", time.Now()))
+	token, err := devToken(cfg, "alice")
 	if err != nil {
 		return err
 	}
@@ -148,19 +146,9 @@ func greet(out io.Writer, cfg *Config, g *gateway) error {
 	return err
 }
 
-// devClaims are the claims of a token that the configuration in force takes.
-func devClaims(cfg *Config, sub string, now time.Time) map[string]any {
-	claims := map[string]any{
-		"sub": sub, "iat": now.Unix(),
-		"exp": now.Add(min(cfg.Auth.MaxLifetime, 24*time.Hour)).Unix(),
-	}
-	if cfg.Auth.Issuer != "" {
-		claims["iss"] = cfg.Auth.Issuer
-	}
-	if cfg.Auth.Audience != "" {
-		claims["aud"] = cfg.Auth.Audience
-	}
-	return claims
+// devToken is a token that lasts the day, or as long as tokens may.
+func devToken(cfg *Config, sub string) (string, error) {
+	return mintToken(cfg, tokenClaims(cfg, sub, time.Now(), min(cfg.Auth.MaxLifetime, 24*time.Hour)))
 }
 
 // commandName is how this program was most likely called.

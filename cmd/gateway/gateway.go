@@ -45,12 +45,7 @@ func newGateway(cfg *Config, log *zap.Logger, level *zap.AtomicLevel, page func(
 	// A loop's short system calls hold its processor; others must get theirs.
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), loops+1))
 
-	verifier, err := auth.New(auth.Options{
-		HS256Secret: []byte(cfg.Auth.HS256Secret),
-		Issuer:      cfg.Auth.Issuer, Audience: cfg.Auth.Audience,
-		Leeway: cfg.Auth.Leeway, MaxLifetime: cfg.Auth.MaxLifetime, TokenBytes: int(cfg.Auth.TokenBytes),
-		Subscriptions: cfg.Subscriptions,
-	})
+	verifier, err := auth.New(cfg.authOptions())
 	if err != nil {
 		return nil, &configError{err.Error()}
 	}
@@ -61,7 +56,7 @@ func newGateway(cfg *Config, log *zap.Logger, level *zap.AtomicLevel, page func(
 		}
 	}
 	if g.bus, err = bus.New(bus.Config{
-		Options: natsOptions(cfg, "pushgate"), Log: log.Named("nats"),
+		Options: cfg.busOptions(), Log: log.Named("nats"),
 		Prefix: cfg.NATS.Prefix, FlashPrefix: cfg.NATS.FlashPrefix, Exact: exact,
 	}); err != nil {
 		return nil, &configError{err.Error()}

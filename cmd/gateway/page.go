@@ -18,7 +18,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"pushgate/api"
-	"pushgate/internal/auth"
 	"pushgate/web"
 )
 
@@ -120,7 +119,7 @@ func (p *page) token(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "sub must be one NATS token: no dot, wildcard or space", http.StatusBadRequest)
 		return
 	}
-	token, err := auth.Mint([]byte(p.cfg.Auth.HS256Secret), devClaims(p.cfg, sub, time.Now()))
+	token, err := devToken(p.cfg, sub)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

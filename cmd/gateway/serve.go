@@ -3,14 +3,11 @@ package main
 import (
 	"context"
 	"io"
-	"os"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-
-	"pushgate/internal/bus"
 )
 
 // runServe is the serve command: it runs a gateway against an external NATS
@@ -60,17 +57,4 @@ func memoryLimit() int64 {
 		return 0
 	}
 	return int64(limit)
-}
-
-func natsOptions(cfg *Config, name string) bus.Options {
-	if host, err := os.Hostname(); err == nil {
-		name += " " + host
-	}
-	n := &cfg.NATS
-	return bus.Options{
-		URL: n.URL, CredsFile: n.CredsFile, NKeyFile: n.NKeyFile,
-		User: n.User, Password: n.Password, Token: n.Token,
-		TLSCAFile: n.TLS.CAFile, TLSCertFile: n.TLS.CertFile, TLSKeyFile: n.TLS.KeyFile,
-		Name: name,
-	}
 }

@@ -118,22 +118,27 @@ type oneDocument struct{}
 
 func (oneDocument) Unmarshal(content []byte) (map[string]any, error) {
 	d := yaml.NewDecoder(bytes.NewReader(content))
-	var all map[string]any
-	err := d.Decode(&all)
-	var wrong *yaml.TypeError
-	switch {
+	var root yaml.Node
+	switch err := d.Decode(&root); {
 	case errors.Is(err, io.EOF):
 		return map[string]any{}, nil
-	case errors.As(err, &wrong) && all == nil:
-		// yaml's error quotes the content, which may be a secret.
-		return nil, errors.New("it must hold keys and values, like \"listen: :8080\"")
 	case err != nil:
 		return nil, err
+	case len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode:
+		// Not left to Decode below: its error quotes the content, and somebody
+		// may have given the file of a secret.
+		return nil, errors.New("it must hold keys and values, like \"listen: :8080\"")
 	}
 	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("it holds more than one YAML document")
 	}
-	return all, nil
+	var all map[string]any
+	err := root.Decode(&all)
+	var wrong *yaml.TypeError
+	if errors.As(err, &wrong) && len(wrong.Errors) > 0 {
+		return nil, errors.New(wrong.Errors[0]) // a key that stands twice
+	}
+	return all, err
 }
 
 func (oneDocument) Marshal(all map[string]any) ([]byte, error) {

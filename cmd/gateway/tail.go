@@ -145,4 +145,4 @@ func (t *tail) run(ctx context.Context) error {
 }
 
 // note tells people what happens to the connection.
-func (t *tail) note(what string) { _, _ = fmt.Fprintln(t.notes, strings.Map(printable, what)) }
+func (t *tail) note(what string) { _, _ = fmt.Fprintln(t.notes, what) }

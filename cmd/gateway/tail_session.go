@@ -87,7 +87,7 @@ func refusal(status int, answer io.Reader) ending {
 			e.wait = time.Duration(seconds) * time.Second
 		}
 	}
-	e.err = fmt.Errorf("refused with status %d, %s", status, message)
+	e.err = fmt.Errorf("refused with status %d, %s", status, oneLine(message))
 	return e
 }
 
@@ -195,7 +195,7 @@ func (c *tailConn) end(err error) ending {
 }
 
 func (c *tailConn) closedWith(e ending, closing wsutil.ClosedError) ending {
-	e.err = fmt.Errorf("closed with %d %s", closing.Code, closing.Reason)
+	e.err = fmt.Errorf("closed with %d %s", closing.Code, oneLine(closing.Reason))
 	switch code := int(closing.Code); {
 	case code == 1000, code == 1001:
 		e.orderly = true

@@ -133,6 +133,9 @@ func (b *Bus) Connected() bool { return b.connected.Load() }
 // EverConnected reports whether NATS was there at least once.
 func (b *Bus) EverConnected() bool { return b.everUp.Load() }
 
+// Flush waits until the NATS server has taken everything up to here.
+func (b *Bus) Flush(within time.Duration) error { return b.conn.FlushTimeout(within) }
+
 // DownFor is how long NATS has been away, 0 while it is there.
 func (b *Bus) DownFor() time.Duration {
 	since := b.downSince.Load()

@@ -99,7 +99,7 @@ func connect(tb testing.TB, url string) *nats.Conn {
 func TestEventsAreDecoded(t *testing.T) {
 	s := startNATS(t, 0)
 	b, got := openBus(t, s.ClientURL(), false)
-	if err := b.conn.Flush(); err != nil {
+	if err := b.Flush(5 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 	nc := connect(t, s.ClientURL())
@@ -175,7 +175,7 @@ func TestExactInterest(t *testing.T) {
 	b.Interest().Release([]string{"user.alice", "broadcast"})
 	b.Interest().Release([]string{"user.bob", "broadcast"})
 	eventually(t, "nothing is held", func() bool { return b.Stats().Subjects == 0 })
-	if err := b.conn.Flush(); err != nil {
+	if err := b.Flush(5 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 	// With nobody interested NATS itself says so.
@@ -216,7 +216,7 @@ func TestReconnect(t *testing.T) {
 			}
 			again := startNATS(t, p)
 			eventually(t, "the bus comes back", b.Connected)
-			if err := b.conn.Flush(); err != nil {
+			if err := b.Flush(5 * time.Second); err != nil {
 				t.Fatal(err)
 			}
 			nc := connect(t, again.ClientURL())
