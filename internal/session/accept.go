@@ -87,17 +87,28 @@ func (l *loop) accept() {
 
 func (l *loop) welcomeHead(fd poll.FD, addr netip.Addr) {
 	h := l.hub
+	if h.halfOpen.Load() >= int64(h.cfg.HalfOpen) {
+		l.turnAway(fd)
+		return
+	}
 	i, hd := l.takeHead(fd)
 	b := addr.As16()
 	hd.addr = uint32(maphash.Bytes(h.seed, b[:]))
-	if h.halfOpen.Load() > int64(h.cfg.HalfOpen) {
-		l.refuseHead(i, hd, api.Refusal{Kind: api.RefusedFull, Message: "too many requests are being read", RetryAfter: retryAfter()}, "")
-		return
-	}
 	// The request is often here already: one report less.
 	if l.readHead(i, hd) {
 		l.pollHead(i, hd)
 	}
+}
+
+// turnAway answers a connection that is one too many and ends it on the spot:
+// waiting for its end would make it half-open after all.
+func (l *loop) turnAway(fd poll.FD) {
+	l.hub.handshakes[api.RefusedFull].Add(1)
+	r := api.Refusal{Kind: api.RefusedFull, Message: "too many requests are being read", RetryAfter: retryAfter()}
+	_, _ = poll.Write(fd, api.AppendRefusal(nil, r, ""))
+	poll.CloseWrite(fd)
+	_, _ = poll.Read(fd, l.input) // what is unread would reset the connection
+	poll.Close(fd)
 }
 
 // pollHead has the poller report when the connection has more to read.
@@ -172,7 +183,9 @@ func (l *loop) onHead(i uint32, hd *head, readable bool) {
 // readHead reads once and acts on a complete head. It reports whether the
 // connection still waits here for more, not registered yet or still.
 func (l *loop) readHead(i uint32, hd *head) bool {
-	n, err := poll.Read(hd.fd, l.input)
+	// One byte more than a head may have is enough to know; what comes behind
+	// a good one waits in the socket.
+	n, err := poll.Read(hd.fd, l.input[:min(l.hub.maxHead()+1-len(hd.buf), len(l.input))])
 	if err == poll.ErrAgain {
 		return true
 	}
