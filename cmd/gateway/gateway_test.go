@@ -17,7 +17,6 @@ import (
 	"go.uber.org/zap"
 )
 
-
 // startServer runs a real NATS server on a port of its own.
 func startServer(tb testing.TB) *server.Server {
 	tb.Helper()

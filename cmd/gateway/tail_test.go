@@ -109,6 +109,9 @@ func TestTailNobodyThere(t *testing.T) {
 func TestTailInterrupted(t *testing.T) {
 	url := fakeGateway(t, func(t *testing.T, conn net.Conn) {
 		accept(t, conn, "tok", welcome)
+		// The answer to a ping shows that the client has done with dialing.
+		say(t, conn, ws.NewPingFrame(nil))
+		hear(t, conn)
 		self, err := os.FindProcess(os.Getpid())
 		if err != nil {
 			t.Error(err)
