@@ -50,7 +50,7 @@ func startNullHub(b *testing.B, loops, users int) *Hub {
 	b.Cleanup(func() {
 		// Their descriptor is not theirs to close.
 		h.everywhere(func(l *loop) {
-			for id := uint32(1); id < l.slots.size(); id++ {
+			for id := uint32(1); id < l.slots.top; id++ {
 				l.slots.at(id).fd = -1
 			}
 		})

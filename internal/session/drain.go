@@ -64,7 +64,7 @@ func (l *loop) drainShare(left int) {
 		l.refusing, l.drainAt = true, 0
 	}
 	quota := (int(l.stats.sessions.Load()) + left) / (left + 1)
-	for ; quota > 0 && l.drainAt < l.slots.size(); l.drainAt++ {
+	for ; quota > 0 && l.drainAt < l.slots.top; l.drainAt++ {
 		if l.drainAt == 0 {
 			continue
 		}

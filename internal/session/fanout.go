@@ -110,7 +110,7 @@ func (l *loop) nextRun(b *broadcast) {
 		b.lists = append(b.lists, walk{i, done, end})
 	}
 	if len(b.lists) > 1 {
-		words := int(l.slots.size()+63) / 64
+		words := int(l.slots.top+63) / 64
 		if b.seen = b.seen[:0]; cap(b.seen) < words {
 			b.seen = make([]uint64, 0, words)
 		}

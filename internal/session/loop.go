@@ -261,7 +261,7 @@ func (l *loop) onReady(r *poll.Ready) {
 // closeAll ends every session and half-open connection at once, without a
 // word: the last step of Hub.Close.
 func (l *loop) closeAll() {
-	for id := uint32(1); id < l.slots.size(); id++ {
+	for id := uint32(1); id < l.slots.top; id++ {
 		switch s := l.slots.at(id); s.state {
 		case stateOpen:
 			l.close(id, s, api.ReasonLost)

@@ -5,12 +5,12 @@ type nameRef uint32
 
 const (
 	nameUnit  = 4       // names are laid on multiples of it
-	nameChunk = 1 << 16 // bytes
+	nameChunk = 1 << 18 // bytes
 	maxName   = 255
 )
 
 // names stores user names and subjects as length-prefixed bytes in chunks of
-// 64 KiB. What is dropped is reused by the next name of the same size class,
+// 256 KiB. What is dropped is reused by the next name of the same size class,
 // so that endless coming and going does not grow it.
 type names struct {
 	chunks [][]byte

@@ -52,7 +52,7 @@ type transport uint8
 const transportWebSocket transport = iota
 
 const (
-	chunkBits = 10
+	chunkBits = 12
 	chunkSize = 1 << chunkBits
 )
 
@@ -67,7 +67,8 @@ type slabChunk struct {
 // Index 0 is no session.
 type slab struct {
 	chunks []*slabChunk
-	free   uint32 // first free slot, 0 for none
+	top    uint32 // indexes below it have been used
+	free   uint32 // first free slot of those, 0 for none
 	used   int    // sessions open or closing
 }
 
@@ -75,28 +76,21 @@ func (s *slab) at(id uint32) *slot { return &s.chunks[id>>chunkBits].slots[id&(c
 
 func (s *slab) due(id uint32) *uint16 { return &s.chunks[id>>chunkBits].due[id&(chunkSize-1)] }
 
-// size is the number of indexes that at takes, the unused ones included.
-func (s *slab) size() uint32 { return uint32(len(s.chunks)) << chunkBits }
-
-// take returns a free slot, zero but for its generation.
+// take returns a free slot, zero but for its generation. Memory of a chunk is
+// touched only as far as it is used.
 func (s *slab) take() uint32 {
-	if s.free == 0 {
-		base := s.size()
-		s.chunks = append(s.chunks, new(slabChunk))
-		for id := base + chunkSize - 1; id > base; id-- {
-			s.at(id).next = s.free
-			s.free = id
-		}
-		if base > 0 {
-			s.at(base).next = s.free
-			s.free = base
+	id := s.free
+	if id != 0 {
+		s.free = s.at(id).next
+	} else {
+		id = max(s.top, 1)
+		s.top = id + 1
+		if id>>chunkBits == uint32(len(s.chunks)) {
+			s.chunks = append(s.chunks, new(slabChunk))
 		}
 	}
-	id := s.free
 	sl := s.at(id)
-	s.free = sl.next
-	gen := sl.gen + 1
-	*sl = slot{gen: gen}
+	*sl = slot{gen: sl.gen + 1}
 	s.used++
 	return id
 }
