@@ -71,6 +71,7 @@ func (l *loop) accept() {
 			return
 		case err == poll.ErrDescriptors:
 			l.hub.handshakes[api.RefusedDescriptors].Add(1)
+			l.shed++
 			r := api.Refusal{Kind: api.RefusedDescriptors, Message: "this gateway has no room left", RetryAfter: retryAfter()}
 			if !l.hub.listener.Shed(api.AppendRefusal(nil, r, "")) {
 				// Not even the reserve helps: the next sweep tries again.
@@ -248,6 +249,10 @@ func (l *loop) answer(a *answer) {
 // sweepHeads ends what took too long, and accepts again where descriptors had
 // run out.
 func (l *loop) sweepHeads() {
+	if l.shed > 0 {
+		l.hub.log.Warn("connections were turned away: no descriptor is left", zap.Int("connections", l.shed))
+		l.shed = 0
+	}
 	if l.paused {
 		l.paused = false
 		if err := l.listen(); err != nil {

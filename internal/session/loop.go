@@ -56,6 +56,7 @@ type loop struct {
 	heads     []*head // half-open connections; index 0 is none
 	freeHeads []uint32
 	paused    bool // accepting waits for descriptors
+	shed      int  // connections turned away for want of one, since the last sweep
 	listening bool
 	refusing  bool   // a drain is at its end: no new sessions
 	drainAt   uint32 // where the drain stands
