@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"pushgate/api"
+	"pushgate/internal/poll"
 )
 
 // tap is the socket of the NATS connection. The client's read goroutine parses
@@ -43,6 +44,11 @@ func (d *tapDialer) Dial(network, address string) (net.Conn, error) {
 	conn, err := d.dialer.Dial(network, address)
 	if err != nil {
 		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if conn, err = poll.Blocking(tcp); err != nil {
+			return nil, err
+		}
 	}
 	return &tap{Conn: conn, b: d.b}, nil
 }
