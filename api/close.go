@@ -4,6 +4,7 @@ package api
 // field at once. Every session ends with exactly one.
 type Reason uint8
 
+// The endings.
 const (
 	ReasonNone         Reason = iota // still open
 	ReasonClient                     // the client closed; its own code is echoed

@@ -9,6 +9,7 @@ import (
 // ErrorCode is the code of an error frame.
 type ErrorCode string
 
+// The codes of the contract.
 const (
 	CodeBadRequest  ErrorCode = "bad_request"
 	CodeForbidden   ErrorCode = "forbidden"

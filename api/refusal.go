@@ -18,6 +18,7 @@ type Refusal struct {
 // RefusalKind is a refusal's status, code and metric label in one value.
 type RefusalKind uint8
 
+// The kinds of refusal, and their HTTP status.
 const (
 	RefusedNot         RefusalKind = iota
 	RefusedMalformed               // 400

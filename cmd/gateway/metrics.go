@@ -58,7 +58,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
 	st, nats := m.g.hub.Stats(), m.g.bus.Stats()
-	gauge(m.sessions, float64(st.Sessions), "websocket")
+	for transport, n := range st.Transports {
+		gauge(m.sessions, float64(n), transport)
+	}
 	gauge(m.halfOpen, float64(st.HalfOpen))
 	gauge(m.outbox, float64(st.Outbox))
 	counter(m.accepted, float64(st.Accepted))

@@ -93,10 +93,17 @@ func say(t *testing.T, conn net.Conn, frame ws.Frame) {
 
 // hear reads one frame of the client.
 func hear(t *testing.T, conn net.Conn) ws.Frame {
-	frame, err := ws.ReadFrame(conn)
+	h, err := ws.ReadHeader(conn)
 	if err != nil {
 		t.Errorf("the client is silent: %v", err)
 		return ws.Frame{}
+	}
+	if h.Length > 1<<10 {
+		t.Fatalf("the client sends a frame of %d bytes", h.Length)
+	}
+	frame := ws.Frame{Header: h, Payload: make([]byte, h.Length)}
+	if _, err := io.ReadFull(conn, frame.Payload); err != nil {
+		t.Errorf("the client's frame is not whole: %v", err)
 	}
 	return ws.UnmaskFrameInPlace(frame)
 }

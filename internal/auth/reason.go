@@ -3,6 +3,7 @@ package auth
 // Reason is why a token was refused: metric label and HTTP status in one value.
 type Reason uint8
 
+// The reasons, in the order in which a token is checked.
 const (
 	ReasonMalformed Reason = iota // not a JWT, or a registered claim of the wrong type
 	ReasonTooLarge                // longer than Options.TokenBytes

@@ -63,13 +63,13 @@ func (l *loop) accept() {
 	}
 	for range acceptBatch {
 		fd, addr, err := l.hub.listener.Accept()
-		switch {
-		case err == nil:
+		switch err {
+		case nil:
 			l.stats.accepted.Add(1)
 			l.welcomeHead(fd, addr)
-		case err == poll.ErrAgain:
+		case poll.ErrAgain:
 			return
-		case err == poll.ErrDescriptors:
+		case poll.ErrDescriptors:
 			l.hub.handshakes[api.RefusedDescriptors].Add(1)
 			l.shed++
 			r := api.Refusal{Kind: api.RefusedDescriptors, Message: "this gateway has no room left", RetryAfter: retryAfter()}

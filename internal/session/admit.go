@@ -42,10 +42,11 @@ func (l *loop) admit(a *admission) {
 
 // enroll gives the session its slot, its user and its subjects.
 func (l *loop) enroll(a *admission) (uint32, *slot) {
-	l.stats.sessions.Add(1)
 	id := l.slots.take()
 	s := l.slots.at(id)
 	s.fd, s.addr, s.heard, s.state = a.fd, a.addr, l.tick, stateOpen
+	s.transport = transportWebSocket
+	l.stats.sessions[s.transport].Add(1)
 	s.expires, s.issued = unix32(a.identity.Expires), unix32(a.identity.Issued)
 	l.joinUser(id, s, a.identity.User)
 	for _, subject := range a.identity.Subjects {
@@ -78,11 +79,11 @@ func (l *loop) greet(id uint32, s *slot, a *admission) bool {
 		Expires:   time.Unix(a.identity.Expires, 0),
 		Heartbeat: l.hub.cfg.Heartbeat,
 	}
-	frame := finishFrame(api.AppendWelcome(beginFrame(l.scratch[:0]), &w), opText)
+	frame := finishText(api.AppendWelcome(beginFrame(l.scratch[:0]), &w))
 	out := append(a.response, frame...)
 	if a.resumes {
 		// There is no history here: the app must reload its state.
-		out = append(out, finishFrame(api.AppendResumed(beginFrame(nil), false, 0), opText)...)
+		out = append(out, finishText(api.AppendResumed(beginFrame(nil), false, 0))...)
 	}
 	return l.sendFirst(id, s, out)
 }

@@ -22,7 +22,7 @@ func (l *loop) closeWith(id uint32, s *slot, why api.Reason, code uint16, text s
 		return
 	}
 	l.stats.closes[why].Add(1)
-	l.stats.sessions.Add(-1)
+	l.stats.sessions[s.transport].Add(-1)
 	l.hub.ended(l, id, s, why)
 	l.leaveIndex(id, s)
 	s.state = stateClosing

@@ -63,7 +63,7 @@ func (l *loop) drainShare(left int) {
 		// Whoever came meanwhile may sit in a slot that was passed already.
 		l.refusing, l.drainAt = true, 0
 	}
-	quota := (int(l.stats.sessions.Load()) + left) / (left + 1)
+	quota := (int(l.stats.open()) + left) / (left + 1)
 	for ; quota > 0 && l.drainAt < l.slots.top; l.drainAt++ {
 		if l.drainAt == 0 {
 			continue
@@ -79,7 +79,7 @@ func (l *loop) drainShare(left int) {
 
 func (l *loop) drainOne(id uint32, s *slot) {
 	after := time.Duration(rand.IntN(reconnectJitter)) * time.Millisecond
-	l.queue(id, s, finishFrame(api.AppendDrain(beginFrame(nil), after), opText))
+	l.queue(id, s, finishText(api.AppendDrain(beginFrame(nil), after)))
 	l.close(id, s, api.ReasonDrain)
 }
 

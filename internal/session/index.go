@@ -42,14 +42,11 @@ type list struct {
 
 // shape is a form of pattern: which tokens are wildcards.
 type shape struct {
-	tokens int    // before the > where there is one
-	stars  uint64 // bit i: token i is *
-	tail   bool   // ends with >
-	n      int    // patterns of this shape
+	tokens int       // before the > where there is one
+	stars  [2]uint64 // bit i: token i is *; a subject has at most 128 tokens
+	tail   bool      // ends with >
+	n      int       // patterns of this shape
 }
-
-// maxPatternTokens bounds what a shape can say.
-const maxPatternTokens = 64
 
 func (x *index) init(n *names, hash func([]byte) uint64) {
 	x.names = n

@@ -21,7 +21,7 @@ type delivery struct {
 func (d *delivery) text() []byte {
 	d.encode.Do(func() {
 		size := len(d.event.Subject) + len(d.event.ID) + len(d.event.Cursor) + len(d.event.Data) + 96
-		d.frame = finishFrame(api.AppendEvent(beginFrame(make([]byte, 0, size)), &d.event), opText)
+		d.frame = finishText(api.AppendEvent(beginFrame(make([]byte, 0, size)), &d.event))
 	})
 	return d.frame
 }

@@ -45,7 +45,7 @@ func enrollUser(h *Hub, user string, expires int64) (*loop, uint32) {
 func (l *loop) forget(id uint32) {
 	s := l.slots.at(id)
 	l.leaveIndex(id, s)
-	l.stats.sessions.Add(-1)
+	l.stats.sessions[s.transport].Add(-1)
 	s.state = stateClosing
 	l.drop(id, s)
 }

@@ -26,7 +26,7 @@ func shapeOf(pattern string) shape {
 			sh.tail = true
 			return sh
 		case "*":
-			sh.stars |= 1 << sh.tokens
+			sh.stars[sh.tokens/64] |= 1 << (sh.tokens % 64)
 		}
 		sh.tokens++
 	}
@@ -63,7 +63,7 @@ func (sh shape) apply(dst []byte, subject string) []byte {
 		if i > 0 {
 			dst = append(dst, '.')
 		}
-		if sh.stars&(1<<i) != 0 {
+		if sh.stars[i/64]&(1<<(i%64)) != 0 {
 			dst = append(dst, '*')
 		} else {
 			dst = append(dst, token...)

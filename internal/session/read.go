@@ -172,5 +172,5 @@ func (l *loop) control(id uint32, s *slot, payload []byte) {
 	default:
 		b = api.AppendError(b, c.Ref, api.CodeUnavailable, c.Type+" is not available on this gateway")
 	}
-	l.queue(id, s, finishFrame(b, opText))
+	l.queue(id, s, finishText(b))
 }

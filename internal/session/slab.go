@@ -23,7 +23,7 @@ type slot struct {
 	messages  uint16 // frames taken in that tick
 	state     state
 	transport transport
-	policy    uint8 // what happens to a slow consumer; one policy so far
+	_         uint8 // room for what happens to a slow consumer
 	nsubs     uint8 // how many of subs and of the extra ones are in use
 }
 
@@ -47,9 +47,15 @@ const (
 	stateAnswered // the client's close frame has come: the end, once ours is written
 )
 
+// transport is how a session's frames travel.
 type transport uint8
 
-const transportWebSocket transport = iota
+const (
+	transportWebSocket transport = iota
+	transports
+)
+
+var transportLabels = [transports]string{"websocket"}
 
 const (
 	chunkBits = 12

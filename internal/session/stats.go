@@ -10,13 +10,22 @@ import (
 
 // loopStats are one loop's figures, written by the loop and read by anyone.
 type loopStats struct {
-	sessions   atomic.Int64 // open
+	sessions   [transports]atomic.Int64 // open
 	deliveries atomic.Int64
 	outbox     atomic.Int64 // bytes
 	busy       atomic.Int64 // nanoseconds
 	accepted   atomic.Int64
 	closes     [32]atomic.Int64 // by api.Reason
 	latency    histogram
+}
+
+// open is the number of the loop's open sessions.
+func (s *loopStats) open() int64 {
+	n := int64(0)
+	for i := range s.sessions {
+		n += s.sessions[i].Load()
+	}
+	return n
 }
 
 // histogram counts durations in powers of two of a microsecond.
@@ -41,6 +50,7 @@ func (h *histogram) observe(d time.Duration) {
 // DropCause is why an event did not go further, as a metric label.
 type DropCause uint8
 
+// The causes.
 const (
 	DropTooLarge DropCause = iota // over limits.event_bytes
 	DropSubject                   // not a literal subject that a session could hold
@@ -55,12 +65,13 @@ func (c DropCause) String() string { return dropLabels[c] }
 
 // Stats is a reading of a hub's figures.
 type Stats struct {
-	Sessions   int64 // open, by this transport: WebSocket
-	HalfOpen   int64 // accepted and not yet a session
-	Events     int64 // that entered the hub
-	Deliveries int64 // event × session
-	Outbox     int64 // bytes waiting for slow clients
-	Accepted   int64 // connections
+	Sessions   int64            // open
+	Transports map[string]int64 // open, by transport
+	HalfOpen   int64            // accepted and not yet a session
+	Events     int64            // that entered the hub
+	Deliveries int64            // event × session
+	Outbox     int64            // bytes waiting for slow clients
+	Accepted   int64            // connections
 	Handshakes map[string]int64
 	Closes     map[string]int64
 	Drops      map[string]int64
@@ -74,6 +85,7 @@ func (h *Hub) Stats() Stats {
 	st := Stats{
 		HalfOpen:   h.halfOpen.Load(),
 		Events:     h.events.Load(),
+		Transports: make(map[string]int64),
 		Handshakes: make(map[string]int64),
 		Closes:     make(map[string]int64),
 		Drops:      make(map[string]int64),
@@ -88,7 +100,10 @@ func (h *Hub) Stats() Stats {
 		st.Closes[r.String()] = 0
 	}
 	for _, l := range h.loops {
-		st.Sessions += l.stats.sessions.Load()
+		st.Sessions += l.stats.open()
+		for t, label := range transportLabels {
+			st.Transports[label] += l.stats.sessions[t].Load()
+		}
 		st.Deliveries += l.stats.deliveries.Load()
 		st.Outbox += l.stats.outbox.Load()
 		st.Accepted += l.stats.accepted.Load()

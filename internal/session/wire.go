@@ -10,7 +10,6 @@ import (
 )
 
 const (
-	opText  = ws.OpText
 	opClose = ws.OpClose
 	opPing  = ws.OpPing
 	opPong  = ws.OpPong
@@ -26,9 +25,9 @@ func beginFrame(dst []byte) []byte {
 	return append(dst, make([]byte, frameRoom)...)
 }
 
-// finishFrame writes the header (RFC 6455 §5.2) right before the payload and
-// returns the frame, which starts inside b.
-func finishFrame(b []byte, op ws.OpCode) []byte {
+// finishText writes a text frame's header (RFC 6455 §5.2) right before the
+// payload and returns the frame, which starts inside b.
+func finishText(b []byte) []byte {
 	n := len(b) - frameRoom
 	switch {
 	case n < 126:
@@ -43,7 +42,7 @@ func finishFrame(b []byte, op ws.OpCode) []byte {
 		b[1] = 127
 		binary.BigEndian.PutUint64(b[2:], uint64(n))
 	}
-	b[0] = 0x80 | byte(op)
+	b[0] = 0x80 | byte(ws.OpText)
 	return b
 }
 
