@@ -1,0 +1,177 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+type compareCommand struct {
+	Rounds   int      `default:"3" help:"Measurements of each row; medians are shown."`
+	Sessions int      `default:"10000" help:"Sessions of the broadcast, unicast and storm rows."`
+	Crowd    int      `default:"15000" help:"Sessions of the idle and mixed rows."`
+	Rows     []string `default:"idle,storm,fanout1,fanout16,unicast,mixed" help:"Rows to measure."`
+	Servers  []string `default:"gateway,plain,natsserver,floor" help:"Servers to measure."`
+}
+
+// row is one measurement: on which servers it makes sense, and which figures
+// of a result are shown.
+type row struct {
+	name, title string
+	servers     []string
+	measure     func(context.Context, *compareCommand, *target) (map[string]float64, error)
+	columns     []string
+}
+
+var rows = []row{
+	{"idle", "idle, bytes of user space a session", []string{"gateway", "plain", "natsserver"}, measureIdle,
+		[]string{"B", "B anonymous", "B cold", "goroutines added"}},
+	{"storm", "handshake", []string{"gateway", "plain", "natsserver"}, measureStorm,
+		[]string{"CPU µs", "a CPU-second"}},
+	{"fanout1", "broadcast, one event at a time", []string{"gateway", "plain", "natsserver", "floor"}, measureFanout(1),
+		[]string{"CPU-s/M", "deliveries/s", "p50 ms", "p99 ms", "lost"}},
+	{"fanout16", "broadcast, 16 events under way", []string{"gateway", "plain", "natsserver", "floor"}, measureFanout(16),
+		[]string{"CPU-s/M", "deliveries/s", "p50 ms", "p99 ms", "lost"}},
+	{"unicast", "unicast, 5,000 a second", []string{"gateway", "plain", "natsserver"}, measureUnicast,
+		[]string{"CPU-s/M", "p50 ms", "p99 ms", "p99.9 ms", "lost"}},
+	{"mixed", "unicast to 100 probes beside broadcasts", []string{"gateway", "plain"}, measureMixed,
+		[]string{"p50 ms", "p99 ms", "p99.9 ms", "lost"}},
+}
+
+func measureIdle(ctx context.Context, c *compareCommand, t *target) (map[string]float64, error) {
+	res, err := (&idleCommand{target: *t, Low: c.Crowd / 3, High: c.Crowd, Warm: 1}).measure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]float64{"B": res.User, "B anonymous": res.Anonymous, "B cold": res.Cold, "goroutines added": float64(res.Goroutines)}, nil
+}
+
+func measureStorm(ctx context.Context, c *compareCommand, t *target) (map[string]float64, error) {
+	storm := &stormCommand{target: *t, Sessions: c.Sessions}
+	if _, err := storm.measure(ctx); err != nil { // the first is for the caches
+		return nil, err
+	}
+	time.Sleep(time.Second)
+	res, err := storm.measure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]float64{"CPU µs": res.CPU, "a CPU-second": res.PerCPU}, nil
+}
+
+func figures(r *result) map[string]float64 {
+	return map[string]float64{"CPU-s/M": r.CPU, "deliveries/s": r.Rate, "p50 ms": r.P50, "p99 ms": r.P99, "p99.9 ms": r.P999,
+		"lost": float64(r.Lost + r.Duplicated + r.Late)}
+}
+
+func measureFanout(window int) func(context.Context, *compareCommand, *target) (map[string]float64, error) {
+	return func(ctx context.Context, c *compareCommand, t *target) (map[string]float64, error) {
+		res, err := (&fanoutCommand{target: *t, Sessions: c.Sessions, Window: window, Size: 256, Warmup: time.Second, Time: 5 * time.Second}).measure(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return figures(res), nil
+	}
+}
+
+func measureUnicast(ctx context.Context, c *compareCommand, t *target) (map[string]float64, error) {
+	res, err := (&unicastCommand{target: *t, Sessions: c.Sessions, Rate: 5000, Size: 256, Warmup: time.Second, Time: 8 * time.Second}).measure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return figures(res), nil
+}
+
+func measureMixed(ctx context.Context, c *compareCommand, t *target) (map[string]float64, error) {
+	res, err := (&mixedCommand{target: *t, Sessions: c.Crowd, Broadcasts: 2, Probes: 100, Rate: 200, Size: 256, Time: 8 * time.Second}).measure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return figures(&res.Probe), nil
+}
+
+// Run is the command. Each round measures a row on one server after the other,
+// each freshly started, so that what the machine does in between meets all.
+func (c *compareCommand) Run(ctx context.Context) error {
+	b, err := build(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.remove()
+	// readings by row, server, column
+	readings := map[string]map[string]map[string][]float64{}
+	for _, r := range rows {
+		if !slices.Contains(c.Rows, r.name) {
+			continue
+		}
+		readings[r.name] = map[string]map[string][]float64{}
+		for round := range c.Rounds {
+			for _, server := range r.servers {
+				if !slices.Contains(c.Servers, server) {
+					continue
+				}
+				progress("== %s, %s, round %d of %d", r.name, server, round+1, c.Rounds)
+				got, err := c.one(ctx, b, &r, server)
+				if err != nil {
+					return fmt.Errorf("%s of %s: %w", r.name, server, err)
+				}
+				if readings[r.name][server] == nil {
+					readings[r.name][server] = map[string][]float64{}
+				}
+				for column, v := range got {
+					readings[r.name][server][column] = append(readings[r.name][server][column], v)
+				}
+			}
+		}
+		c.table(&r, readings[r.name])
+	}
+	return json.NewEncoder(os.Stdout).Encode(readings)
+}
+
+// one starts a server, measures one row on it and stops it.
+func (c *compareCommand) one(ctx context.Context, b *binaries, r *row, server string) (map[string]float64, error) {
+	s, err := b.start(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	defer s.stop()
+	return r.measure(ctx, c, &s.target)
+}
+
+// table prints a row as Markdown: the median, and from where to where the
+// readings went.
+func (c *compareCommand) table(r *row, readings map[string]map[string][]float64) {
+	fmt.Printf("\n%s\n\n| server | %s |\n| --- |%s\n", r.title, strings.Join(r.columns, " | "), strings.Repeat(" --- |", len(r.columns)))
+	for _, server := range r.servers {
+		if readings[server] == nil {
+			continue
+		}
+		fmt.Printf("| %s |", server)
+		for _, column := range r.columns {
+			v := slices.Sorted(slices.Values(readings[server][column]))
+			fmt.Printf(" %s (%s–%s) |", short(v[len(v)/2]), short(v[0]), short(v[len(v)-1]))
+		}
+		fmt.Println()
+	}
+	fmt.Println()
+}
+
+// short writes a figure with three digits that matter.
+func short(v float64) string {
+	switch {
+	case v >= 100 || v <= -100 || v == 0:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case v >= 1:
+		return fmt.Sprintf("%.2f", v)
+	default:
+		return fmt.Sprintf("%.3f", v)
+	}
+}

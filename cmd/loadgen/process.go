@@ -1,0 +1,109 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// cpu is what the server has used so far, all threads, user and system.
+func (t *target) cpu() (time.Duration, error) {
+	if t.PID == 0 {
+		return 0, nil
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", t.PID))
+	if err != nil {
+		return 0, fmt.Errorf("the server's process: %w", err)
+	}
+	// The name, in parentheses, may hold spaces.
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	user, err1 := strconv.Atoi(fields[11])
+	system, err2 := strconv.Atoi(fields[12])
+	if err1 != nil || err2 != nil {
+		return 0, fmt.Errorf("/proc/%d/stat cannot be read", t.PID)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond, nil // USER_HZ is 100
+}
+
+// memory is a reading of the server's and the kernel's memory, in bytes.
+type memory struct {
+	RSS       int64 `json:"rss"`
+	Anonymous int64 `json:"anonymous"`
+	Slab      int64 `json:"kernel_slab"`
+}
+
+// memory reads after a forced collection that gives free pages back.
+func (t *target) memory() (memory, error) {
+	if err := t.freeMemory(); err != nil {
+		return memory{}, err
+	}
+	rollup, err := keyedBytes(fmt.Sprintf("/proc/%d/smaps_rollup", t.PID))
+	if err != nil {
+		return memory{}, err
+	}
+	machine, err := keyedBytes("/proc/meminfo")
+	if err != nil {
+		return memory{}, err
+	}
+	return memory{RSS: rollup["Rss"], Anonymous: rollup["Anonymous"], Slab: machine["Slab"]}, nil
+}
+
+// freeMemory has a gateway collect and give back what it can; a peer without
+// the endpoint is measured as it is.
+func (t *target) freeMemory() error {
+	if t.Debug == "" {
+		return nil
+	}
+	resp, err := http.Post("http://"+t.Debug+"/debug/freemem", "", nil)
+	if err != nil {
+		return fmt.Errorf("forcing a collection: %w", err)
+	}
+	return resp.Body.Close()
+}
+
+// goroutines asks a gateway how many it has; -1 is unknown.
+func (t *target) goroutines() int {
+	if t.Debug == "" {
+		return -1
+	}
+	resp, err := http.Get("http://" + t.Debug + "/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		return -1
+	}
+	defer func() { _ = resp.Body.Close() }()
+	line, err := bufio.NewReader(resp.Body).ReadString('\n')
+	if err != nil {
+		return -1
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(line[strings.LastIndexByte(line, ' ')+1:]))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// keyedBytes reads a file of lines such as "Rss:  1234 kB".
+func keyedBytes(path string) (map[string]int64, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]int64{}
+	for line := range strings.Lines(string(b)) {
+		key, rest, ok := strings.Cut(line, ":")
+		fields := strings.Fields(rest)
+		if !ok || len(fields) != 2 || fields[1] != "kB" {
+			continue
+		}
+		if n, err := strconv.ParseInt(fields[0], 10, 64); err == nil {
+			values[key] = n << 10
+		}
+	}
+	return values, nil
+}
