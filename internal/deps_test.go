@@ -23,7 +23,7 @@ var floors = map[string][]string{
 	"cmd/gateway":      {"api", "internal/auth", "internal/bus", "internal/poll", "internal/session", "web"},
 	// Benchmarks see the gateway from outside.
 	"cmd/loadgen":           {"api"},
-	"test/peers/plain":      nil,
+	"test/peers/plain":      {"api"},
 	"test/peers/natsserver": nil,
 }
 

@@ -22,17 +22,37 @@ import (
 // again, and the runtime's monitor with it: half of what an event costs.
 func Blocking(conn *net.TCPConn) (net.Conn, error) {
 	local, remote := conn.LocalAddr(), conn.RemoteAddr()
-	f, err := conn.File()
+	fd, err := takeOver(conn)
 	_ = conn.Close()
 	if err != nil {
-		return nil, fmt.Errorf("poll: %w", err)
+		return nil, fmt.Errorf("poll: taking over a connection: %w", err)
 	}
-	// Fd makes the descriptor a blocking one.
-	return &blocking{file: f, fd: int(f.Fd()), local: local, remote: remote}, nil
+	return &blocking{fd: fd, local: local, remote: remote}, nil
+}
+
+// takeOver returns a blocking descriptor of the connection, which the runtime
+// does not know. (conn.File would leave one in the runtime's poller: woken for
+// each packet, for nothing.)
+func takeOver(conn *net.TCPConn) (fd int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	controlErr := raw.Control(func(of uintptr) { fd, err = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0) })
+	if controlErr != nil {
+		return 0, controlErr
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		_ = unix.Close(fd)
+		return 0, err
+	}
+	return fd, nil
 }
 
 type blocking struct {
-	file          *os.File
 	fd            int
 	local, remote net.Addr
 
@@ -97,7 +117,7 @@ func (c *blocking) Close() error {
 		c.open.Lock()
 		defer c.open.Unlock()
 		c.closed = true
-		err = c.file.Close()
+		err = unix.Close(c.fd)
 	})
 	return err
 }
