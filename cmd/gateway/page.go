@@ -72,6 +72,8 @@ func localOnly(next http.Handler) http.Handler {
 			http.Error(w, "the dev backend answers this machine only", http.StatusForbidden)
 			return
 		}
+		// A page of another site must not have this one clicked inside it.
+		w.Header().Set("X-Frame-Options", "DENY")
 		next.ServeHTTP(w, r)
 	})
 }
@@ -85,6 +87,9 @@ func loopbackHost(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
+// maxPublish is NATS's own default limit.
+const maxPublish = 1 << 20
+
 // publish takes {"subject":"push.user.alice","data":…} and publishes data, any
 // JSON value, as it stands.
 func (p *page) publish(w http.ResponseWriter, r *http.Request) {
@@ -92,11 +97,16 @@ func (p *page) publish(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body must be application/json", http.StatusUnsupportedMediaType)
 		return
 	}
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPublish))
+	if err != nil {
+		http.Error(w, "the body is larger than 1 MiB, or did not come", http.StatusRequestEntityTooLarge)
+		return
+	}
 	var body struct {
 		Subject string          `json:"subject"`
 		Data    json.RawMessage `json:"data"`
 	}
-	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&body); err != nil {
+	if err := json.Unmarshal(text, &body); err != nil || body.Data == nil {
 		http.Error(w, "the body must be one JSON object with subject and data", http.StatusBadRequest)
 		return
 	}
@@ -104,7 +114,7 @@ func (p *page) publish(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "subject is not a valid NATS subject", http.StatusBadRequest)
 		return
 	}
-	err := errors.Join(p.nats.Publish(body.Subject, body.Data), p.nats.FlushTimeout(2*time.Second))
+	err = errors.Join(p.nats.Publish(body.Subject, body.Data), p.nats.FlushTimeout(2*time.Second))
 	if err != nil {
 		http.Error(w, "NATS did not take it: "+err.Error(), http.StatusBadGateway)
 		return
