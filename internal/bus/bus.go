@@ -40,7 +40,8 @@ type Bus struct {
 	deliver func([]api.Event)
 	batch   []api.Event
 
-	interest *Interest // nil with wildcard interest
+	interest *Interest     // nil with wildcard interest
+	started  chan struct{} // closed when Start has subscribed
 
 	connected  atomic.Bool
 	everUp     atomic.Bool
@@ -63,6 +64,7 @@ func New(cfg Config) (*Bus, error) {
 		cfg: cfg, log: cfg.Log,
 		feed:    make(chan *nats.Msg, feedSize),
 		dropped: make(map[*nats.Subscription]int64),
+		started: make(chan struct{}),
 	}
 	b.downSince.Store(time.Now().UnixNano())
 	if cfg.Exact {
@@ -78,6 +80,7 @@ func New(cfg Config) (*Bus, error) {
 // time. The slice is the bus's again when it returns, the events are not.
 // While it runs nothing is read from NATS.
 func (b *Bus) Start(deliver func([]api.Event)) error {
+	defer close(b.started)
 	b.deliver = deliver
 	opts, err := b.cfg.nats()
 	if err != nil {
@@ -130,7 +133,8 @@ func (b *Bus) Interest() *Interest { return b.interest }
 // Connected reports whether NATS is there now.
 func (b *Bus) Connected() bool { return b.connected.Load() }
 
-// EverConnected reports whether NATS was there at least once.
+// EverConnected reports whether NATS was there at least once and had taken our
+// subscriptions.
 func (b *Bus) EverConnected() bool { return b.everUp.Load() }
 
 // Flush waits until the NATS server has taken everything up to here.
@@ -187,10 +191,18 @@ func (b *Bus) Close() {
 
 func (b *Bus) up(nc *nats.Conn, message string) {
 	b.connected.Store(true)
-	b.everUp.Store(true)
 	b.downSince.Store(0)
 	b.log.Info(message, zap.String("server", Redact(nc.ConnectedUrl())))
+	// Ready is who would hear an event that is published now.
+	<-b.started
+	if err := nc.FlushTimeout(confirmTimeout); err == nil {
+		b.everUp.Store(true)
+	}
 }
+
+// confirmTimeout is how long NATS may take to confirm the first subscriptions;
+// after a reconnect it is asked again.
+const confirmTimeout = 5 * time.Second
 
 func (b *Bus) down(nc *nats.Conn, err error) {
 	b.connected.Store(false)

@@ -3,9 +3,11 @@
 package poll
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Listener is a listening TCP socket that any poller may accept from.
@@ -23,6 +25,10 @@ type Listener struct {
 // backlog is how many connections wait here for a loop to accept them.
 const backlog = 256
 
+// acceptPause is how long accepting rests after an error, which is mostly that
+// descriptors have run out: trying at once would only burn a processor.
+const acceptPause = 50 * time.Millisecond
+
 // Listen opens a TCP listener; its caller closes it.
 func Listen(addr string) (*Listener, error) {
 	ln, err := net.Listen("tcp", addr)
@@ -38,22 +44,24 @@ func Listen(addr string) (*Listener, error) {
 func (l *Listener) accept() {
 	for {
 		nc, err := l.ln.Accept()
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			time.Sleep(acceptPause)
+			continue
+		}
 		l.mu.Lock()
 		for len(l.waiting) >= backlog && !l.closed {
 			l.room.Wait()
 		}
-		if l.closed {
+		if l.closed || err != nil {
 			l.mu.Unlock()
 			if err == nil {
 				_ = nc.Close()
 			}
 			return
 		}
-		if err == nil {
-			l.waiting = append(l.waiting, nc)
-			for _, p := range l.pollers {
-				p.notify(l)
-			}
+		l.waiting = append(l.waiting, nc)
+		for _, p := range l.pollers {
+			p.notify(l)
 		}
 		l.mu.Unlock()
 	}

@@ -1,0 +1,188 @@
+//go:build linux && !portable
+
+package poll
+
+import (
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// exhaust leaves the process no descriptor to open, until the test ends.
+func exhaust(t *testing.T) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	highest := 0
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			highest = max(highest, n)
+		}
+	}
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(highest + 1), Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	var filled []int
+	t.Cleanup(func() {
+		for _, fd := range filled {
+			_ = unix.Close(fd)
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+			t.Error(err)
+		}
+	})
+	for {
+		fd, err := unix.Dup(0)
+		if err == unix.EMFILE {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		filled = append(filled, fd)
+	}
+}
+
+func TestOutOfDescriptors(t *testing.T) {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var clients []net.Conn
+	for range 3 {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		clients = append(clients, conn)
+	}
+	exhaust(t)
+	if _, _, err := l.Accept(); err != ErrDescriptors {
+		t.Fatalf("accepting without a descriptor: %v", err)
+	}
+	// Each is told, one after the other, with the one in reserve.
+	for i, conn := range clients {
+		if !l.Shed([]byte("no room")) {
+			t.Fatalf("client %d is not turned away", i)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		if b, err := io.ReadAll(conn); err != nil || string(b) != "no room" {
+			t.Fatalf("client %d read %q, %v", i, b, err)
+		}
+	}
+	if l.Shed(nil) {
+		t.Fatal("somebody was turned away who was not there")
+	}
+}
+
+func TestMaxFiles(t *testing.T) {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		t.Fatal(err)
+	}
+	if got := MaxFiles(); got != int(min(r.Cur, 1<<30)) {
+		t.Errorf("MaxFiles is %d, the limit %d", got, r.Cur)
+	}
+}
+
+// blockingPair is a blocking connection and its peer.
+func blockingPair(t *testing.T) (net.Conn, net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Blocking(conn.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = b.Close(), peer.Close() })
+	return b, peer
+}
+
+func TestBlocking(t *testing.T) {
+	conn, peer := blockingPair(t)
+	if conn.RemoteAddr().String() != peer.LocalAddr().String() || conn.LocalAddr().String() != peer.RemoteAddr().String() {
+		t.Error("its addresses are not the connection's")
+	}
+	if _, err := conn.Write([]byte("ping")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 16)
+	if n, err := io.ReadFull(peer, b[:4]); err != nil || string(b[:n]) != "ping" {
+		t.Fatalf("the peer read %q, %v", b[:n], err)
+	}
+	if n, err := conn.Read(nil); n != 0 || err != nil {
+		t.Fatalf("reading nothing: %d, %v", n, err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(b); err == nil || !os.IsTimeout(err) {
+		t.Fatalf("a deadline that passes: %v", err)
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := peer.Write([]byte("pong")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(b); err != nil || string(b[:n]) != "pong" {
+		t.Fatalf("read %q, %v", b[:n], err)
+	}
+	_ = peer.Close()
+	if _, err := conn.Read(b); err != io.EOF {
+		t.Fatalf("reading the end: %v", err)
+	}
+}
+
+func TestBlockingCloseEndsARead(t *testing.T) {
+	conn, _ := blockingPair(t)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := conn.Read(make([]byte, 1))
+		ended <- err
+	}()
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the read got something")
+		}
+	case <-time.After(patience):
+		t.Fatal("the read goes on")
+	}
+	if err := conn.Close(); err != net.ErrClosed {
+		t.Errorf("closing twice: %v", err)
+	}
+	if _, err := conn.Write([]byte("x")); err != net.ErrClosed {
+		t.Errorf("writing after the end: %v", err)
+	}
+	if err := conn.SetDeadline(time.Now()); err != net.ErrClosed {
+		t.Errorf("a deadline after the end: %v", err)
+	}
+}
