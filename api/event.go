@@ -67,13 +67,41 @@ func appendData(dst []byte, f Format, data []byte) []byte {
 		dst = append(dst, `,"data_base64":"`...)
 		dst = base64.StdEncoding.AppendEncode(dst, data)
 		return append(dst, '"')
-	case f == FormatAuto && json.Valid(data):
+	case f == FormatAuto && json.Valid(data) && !tooDeep(data):
 		dst = append(dst, `,"data":`...)
 		return appendOneLine(dst, data)
 	default:
 		dst = append(dst, `,"data":`...)
 		return appendString(dst, data)
 	}
+}
+
+// maxDepth is how deep encoding/json reads; the frame is one level around the
+// payload. What is deeper is shown as text, as what it cannot read at all is.
+const maxDepth = 10_000 - 1
+
+// tooDeep reports whether valid JSON is nested deeper than maxDepth.
+func tooDeep(data []byte) bool {
+	if len(data) <= 2*maxDepth {
+		return false // each level takes two bytes
+	}
+	depth, inString := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '[' || c == '{':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
 }
 
 // appendOneLine copies valid JSON without its raw line breaks. They can stand
