@@ -33,12 +33,13 @@ type walk struct {
 const maxRun = 32 << 10
 
 // deliver hands one event to the sessions that want it: at once when they are
-// few, else as a broadcast in slices.
-func (l *loop) deliver(d *delivery) {
+// few, else as a broadcast in slices. parked reports that it waits behind a
+// broadcast of its subject; it counts as waiting until that takes it.
+func (l *loop) deliver(d *delivery) (parked bool) {
 	for _, b := range l.broadcasts {
 		if b.subject == d.event.Subject {
 			b.waiting = append(b.waiting, d)
-			return
+			return true
 		}
 	}
 	l.matched = l.subjects.match(l.matched[:0], d.event.Subject)
@@ -48,10 +49,11 @@ func (l *loop) deliver(d *delivery) {
 	}
 	switch {
 	case total == 0:
-		return
+		return false
 	case total > sliceSize:
+		l.box.bytes.Add(d.cost()) // nextRun takes it back
 		l.startBroadcast(&broadcast{subject: d.event.Subject, waiting: []*delivery{d}})
-		return
+		return false
 	}
 	l.takers = l.takers[:0]
 	var one [1]uint32
@@ -69,6 +71,7 @@ func (l *loop) deliver(d *delivery) {
 		}
 	}
 	l.pending = append(l.pending, d.received)
+	return false
 }
 
 // startBroadcast begins to serve what waits in b, and keeps l.box.count up as
@@ -89,6 +92,7 @@ func (l *loop) nextRun(b *broadcast) {
 			break
 		}
 		b.events = append(b.events, d)
+		l.box.bytes.Add(-d.cost())
 	}
 	kept := copy(b.waiting, b.waiting[len(b.events):])
 	clear(b.waiting[kept:])

@@ -63,7 +63,7 @@ type Config struct {
 	Now func() time.Time // nil: time.Now
 }
 
-// mailboxBytes bounds the payloads that wait for one loop. Passing it takes a
+// mailboxBytes bounds the events that wait for one loop. Passing it takes a
 // loop that is seconds behind; what comes then is dropped and counted.
 const mailboxBytes = 64 << 20
 

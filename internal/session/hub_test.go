@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,11 @@ import (
 	"pushgate/internal/poll"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// As the gateway does it: the loops hold two processors, others need one.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 3))
+	goleak.VerifyTestMain(m)
+}
 
 // plainTokens takes "user" or "user:seconds" for a token: what tokens are is
 // not this package's matter.

@@ -48,8 +48,9 @@ type loop struct {
 	pending    []time.Time
 	broadcasts []*broadcast
 	turn       int
-	todo       []message // taken from the mailbox
-	spare      []message
+	todo       []*delivery // taken from the mailbox
+	spare      []*delivery
+	calls      []message
 	matched    []uint32
 	takers     []uint32
 
@@ -167,7 +168,9 @@ func (l *loop) enter(batch []*delivery) bool {
 	}
 	l.now = batch[0].received
 	for _, d := range batch {
-		l.deliver(d)
+		if parked := l.deliver(d); parked {
+			l.box.bytes.Add(d.cost())
+		}
 	}
 	l.endTick()
 	if len(l.broadcasts) > 0 && l.asleep.Load() {
@@ -176,24 +179,34 @@ func (l *loop) enter(batch []*delivery) bool {
 	return true
 }
 
-// takeMail works through what was posted, up to turnSize messages.
+// takeMail does what others asked for, and delivers what was posted, up to
+// turnSize events.
 func (l *loop) takeMail() {
+	if l.box.count.Load() == int64(len(l.broadcasts)) {
+		return
+	}
+	l.takeCalls()
 	if len(l.todo) == 0 {
-		if l.box.count.Load() == int64(len(l.broadcasts)) {
-			return
-		}
-		l.todo = l.box.take(l.spare)
+		l.todo = l.box.takeEvents(l.spare)
 		if l.spare = l.todo[:0]; cap(l.spare) > 16*turnSize {
 			l.spare = nil // a flood's room is not kept
 		}
 	}
 	n := min(len(l.todo), turnSize)
-	for i := range l.todo[:n] {
-		m := l.todo[i]
-		l.todo[i] = message{}
+	for i, d := range l.todo[:n] {
+		l.todo[i] = nil
+		if parked := l.deliver(d); !parked {
+			l.box.bytes.Add(-d.cost())
+		}
+	}
+	l.todo = l.todo[n:]
+	l.box.count.Add(int64(-n))
+}
+
+func (l *loop) takeCalls() {
+	l.calls = l.box.takeCalls(l.calls)
+	for _, m := range l.calls {
 		switch {
-		case m.event != nil:
-			l.deliver(m.event)
 		case m.admit != nil:
 			l.admit(m.admit)
 		case m.refuse != nil:
@@ -202,8 +215,8 @@ func (l *loop) takeMail() {
 			m.do(l)
 		}
 	}
-	l.todo = l.todo[n:]
-	l.box.count.Add(int64(-n))
+	l.box.count.Add(int64(-len(l.calls)))
+	clear(l.calls)
 }
 
 // endTick writes each touched session once and brings the figures up to date.

@@ -34,13 +34,26 @@ type message struct {
 	do     func(*loop)
 }
 
+// deliveryCost is what a waiting event takes beside its payload: the event, its
+// encoded frame's header and its place in the queues.
+const deliveryCost = 512
+
+func (d *delivery) cost() int64 { return int64(len(d.event.Data)) + deliveryCost }
+
 // mailbox takes messages for a loop that is busy or that must not be entered.
 // Posting never waits.
+//
+// Events keep their order. Whatever else there is to say goes before them: a
+// flood of events must not keep anybody from connecting, nor a drain waiting.
 type mailbox struct {
-	mu      sync.Mutex
-	waiting []message
-	bytes   int // payloads of waiting events
-	limit   int
+	mu     sync.Mutex
+	calls  []message
+	events []*delivery
+
+	// bytes is what waits in events, in the loop's own part of them, and
+	// behind broadcasts; limit bounds it.
+	bytes atomic.Int64
+	limit int64
 
 	// count is everything that is not done yet: messages waiting and taken,
 	// and unfinished broadcasts. Nobody may enter the loop past them.
@@ -53,23 +66,33 @@ func (b *mailbox) post(m message) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if m.event != nil {
-		size := len(m.event.event.Data)
-		if b.bytes > 0 && b.bytes+size > b.limit {
+		cost := m.event.cost()
+		if waiting := b.bytes.Load(); waiting > 0 && waiting+cost > b.limit {
 			return false
 		}
-		b.bytes += size
+		b.bytes.Add(cost)
+		b.events = append(b.events, m.event)
+	} else {
+		b.calls = append(b.calls, m)
 	}
-	b.waiting = append(b.waiting, m)
 	b.count.Add(1)
 	return true
 }
 
-// take swaps what waits for an empty slice with room.
-func (b *mailbox) take(empty []message) []message {
+// takeCalls swaps the calls that wait for an empty slice with room.
+func (b *mailbox) takeCalls(empty []message) []message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	got := b.waiting
-	b.waiting = empty[:0]
-	b.bytes = 0
+	got := b.calls
+	b.calls = empty[:0]
+	return got
+}
+
+// takeEvents does the same with the events.
+func (b *mailbox) takeEvents(empty []*delivery) []*delivery {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	got := b.events
+	b.events = empty[:0]
 	return got
 }

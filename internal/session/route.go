@@ -53,6 +53,9 @@ func (h *home) userOf(subject string) (string, bool) {
 		case "":
 			user = token
 		case "*":
+			if token == ">" {
+				return "", false // reaches further down than this form
+			}
 		default:
 			if token != want {
 				return "", false
