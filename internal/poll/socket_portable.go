@@ -215,14 +215,14 @@ func CloseWrite(fd FD) {
 
 // Close ends the connection and frees fd, which may be reused at once.
 func Close(fd FD) {
+	c := lookup(fd)
+	if c == nil {
+		return // as the kernel does with a number that is not open
+	}
 	table.Lock()
-	c := table.conns[fd]
 	table.conns[fd] = nil
 	table.free = append(table.free, fd)
 	table.Unlock()
-	if c == nil {
-		return
-	}
 	c.mu.Lock()
 	p := c.poller
 	c.poller, c.closed = nil, true

@@ -33,7 +33,6 @@ type handshake struct {
 	from    *loop // which accepted it
 	addr    uint32
 	began   time.Time
-	head    []byte // the raw head, for the upgrade
 	rest    []byte // bytes that came behind it
 	request request
 	query   url.Values
@@ -77,7 +76,6 @@ func (l *loop) onRequest(i uint32, hd *head, size int) {
 		l.refuseHead(i, hd, refused, hs.cors)
 		return
 	}
-	hs.head = bytes.Clone(hd.buf[:size])
 	hs.rest = bytes.Clone(hd.buf[size:])
 	if hs.fd, err = l.handOver(i, hd); err != nil {
 		poll.Close(hs.fd)
@@ -98,17 +96,17 @@ func draining() api.Refusal {
 // judge checks everything about the request but its token's truth.
 func (hs *handshake) judge(cfg *Config, size, lines int, gateway bool) api.Refusal {
 	r := &hs.request
-	if lines > headLines {
-		return headTooLarge
-	}
-	if !gateway {
-		return api.Refusal{Kind: api.RefusedPath, Message: "there is nothing at this path"}
-	}
-	if r.hasOrigin {
-		if !originAllowed(cfg.Origins, r.origin, r.host) {
-			return api.Refusal{Kind: api.RefusedOrigin, Message: "pages of this origin may not connect"}
-		}
+	allowed := !r.hasOrigin || originAllowed(cfg.Origins, r.origin, r.host)
+	if allowed {
 		hs.cors = r.origin
+	}
+	switch {
+	case lines > headLines:
+		return headTooLarge
+	case !gateway:
+		return api.Refusal{Kind: api.RefusedPath, Message: "there is nothing at this path"}
+	case !allowed:
+		return api.Refusal{Kind: api.RefusedOrigin, Message: "pages of this origin may not connect"}
 	}
 	switch r.method {
 	case http.MethodGet:
@@ -255,7 +253,7 @@ func (h *Hub) verifyOne(hs *handshake) {
 		h.refuse(hs, refused)
 		return
 	}
-	response, err := upgrade(hs.head)
+	response, err := hs.request.upgradeAnswer()
 	if err != nil {
 		h.refuse(hs, refuseMalformed(err.Error()))
 		return
@@ -265,7 +263,6 @@ func (h *Hub) verifyOne(hs *handshake) {
 		h.refuse(hs, api.Refusal{Kind: api.RefusedFull, Message: "this gateway is full", RetryAfter: retryAfter()})
 		return
 	}
-	hs.head = nil
 	a := &admission{handshake: hs, identity: id, response: response}
 	admit := func() { h.homeOf(id.User).post(message{admit: a}) }
 	if h.cfg.Interest == nil {
@@ -295,18 +292,31 @@ func (hs *handshake) mayHave(id *auth.Identity) api.Refusal {
 	return api.Refusal{}
 }
 
-// upgrade makes the 101 for a head that was judged already.
-func upgrade(head []byte) ([]byte, error) {
-	var out bytes.Buffer
-	u := ws.Upgrader{Protocol: func(p []byte) bool { return string(p) == subprotocol }}
-	_, err := u.Upgrade(struct {
+// upgradeAnswer makes the 101. The request was judged already, more strictly
+// in most and, as RFC 9110 §5.3 demands for lists, less in how headers are
+// split into lines; what it means goes to the library in its plainest form.
+func (r *request) upgradeAnswer() ([]byte, error) {
+	var head, out bytes.Buffer
+	head.WriteString("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ")
+	head.WriteString(r.key)
+	if slices.Contains(r.protocols, subprotocol) {
+		head.WriteString("\r\nSec-WebSocket-Protocol: " + subprotocol)
+	}
+	head.WriteString("\r\n\r\n")
+	_, err := upgrader.Upgrade(struct {
 		io.Reader
 		io.Writer
-	}{bytes.NewReader(head), &out})
+	}{&head, &out})
 	if err != nil {
 		return nil, errors.New("the WebSocket handshake is not valid")
 	}
 	return out.Bytes(), nil
+}
+
+var upgrader = ws.Upgrader{
+	ReadBufferSize: 512, WriteBufferSize: 512,
+	Protocol: func(p []byte) bool { return string(p) == subprotocol },
 }
 
 // refuse sends a handshake back to the loop that accepted it, to be told no.

@@ -127,7 +127,10 @@ func parseHead(head []byte) (r request, lines int, err error) {
 				r.bearer = strings.TrimLeft(token, " ")
 			}
 		case "accept":
-			r.accept = value
+			if r.accept != "" {
+				r.accept += ","
+			}
+			r.accept += value
 		case "sec-websocket-key":
 			r.keys++
 			r.key = value

@@ -49,6 +49,9 @@ func (l *loop) take(id uint32, s *slot, data []byte) {
 	}
 	if len(rest) > 0 {
 		t = l.trafficOf(s)
+		if cap(t.in) > keptBuffer && len(rest) <= keptBuffer/2 {
+			t.in = nil // the room for one long read is not kept for a few bytes
+		}
 		t.in = append(t.in[:0], rest...)
 		return
 	}

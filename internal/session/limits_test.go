@@ -1,0 +1,122 @@
+package session
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"pushgate/api"
+)
+
+// TestHeadSize: 8 KiB beyond the token, to the byte, wherever the token is.
+func TestHeadSize(t *testing.T) {
+	h := secretHub(t, nil)
+	long := secret + "alice." + strings.Repeat("x", 4000)
+	for name, make := range map[string]func(pad string) string{
+		"header": func(pad string) string { return wsHead("/v1/ws", "Authorization: Bearer "+long, origin, "A: "+pad) },
+		"subprotocol": func(pad string) string {
+			return wsHead("/v1/ws", "Sec-WebSocket-Protocol: pushgate.v1, bearer."+long, origin, "A: "+pad)
+		},
+		"query": func(pad string) string { return wsHead("/v1/ws?access_token="+long, origin, "A: "+pad) },
+	} {
+		room := headBytes + len(long) - len(make(""))
+		if _, resp, body := h.ask(t, make(strings.Repeat("p", room))); resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Errorf("%s: a head of 8 KiB beside its token gets %d %s", name, resp.StatusCode, body)
+		}
+		_, resp, body := h.ask(t, make(strings.Repeat("p", room+1)))
+		refused(t, resp, body, api.RefusedHeadSize, "https://app.example")
+	}
+}
+
+func TestSlowHead(t *testing.T) {
+	t.Parallel()
+	h := secretHub(t, nil)
+	for name, start := range map[string]string{
+		"nothing": "", "a line": "GET /v1/ws HTTP/1.1\r\n", "all but the end": strings.TrimSuffix(wsHead("/v1/ws", bearer), "\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, resp, body := h.ask(t, start)
+			refused(t, resp, body, api.RefusedSlowHead, "")
+		})
+	}
+}
+
+func TestFull(t *testing.T) {
+	h := secretHub(t, func(c *Config) { c.Sessions = 1 })
+	first, resp, _ := h.ask(t, wsHead("/v1/ws", bearer))
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("the first gets %d", resp.StatusCode)
+	}
+	_, resp, body := h.ask(t, wsHead("/v1/ws?access_token="+secret+"bob", origin))
+	refused(t, resp, body, api.RefusedFull, "https://app.example")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "there is room again", func() bool { return h.open.Load() == 0 })
+	if _, resp, body = h.ask(t, wsHead("/v1/ws?access_token="+secret+"bob")); resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Errorf("the next gets %d %s", resp.StatusCode, body)
+	}
+}
+
+func TestSessionsPerUser(t *testing.T) {
+	h := secretHub(t, func(c *Config) { c.SessionsPerUser = 2 })
+	for i, want := range []int{101, 101, 429} {
+		_, resp, body := h.ask(t, wsHead("/v1/ws", bearer, origin))
+		if resp.StatusCode != want {
+			t.Fatalf("session %d gets %d %s", i, resp.StatusCode, body)
+		}
+		if want == 429 {
+			refused(t, resp, body, api.RefusedRate, "https://app.example")
+		}
+	}
+	if _, resp, body := h.ask(t, wsHead("/v1/ws?access_token="+secret+"bob")); resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Errorf("another user gets %d %s", resp.StatusCode, body)
+	}
+	if n := h.open.Load(); n != 3 {
+		t.Errorf("%d sessions are counted, want 3", n)
+	}
+}
+
+func TestHandshakeRate(t *testing.T) {
+	h := secretHub(t, func(c *Config) { c.HandshakesPerSecond = 1 })
+	for i := 0; ; i++ {
+		_, resp, body := h.ask(t, wsHead("/v1/ws", bearer, origin))
+		if resp.StatusCode == http.StatusSwitchingProtocols && i < 1000 {
+			continue
+		}
+		if i == 0 {
+			t.Error("not even the first is served")
+		}
+		refused(t, resp, body, api.RefusedRate, "https://app.example")
+		return
+	}
+}
+
+func TestDrainingRefuses(t *testing.T) {
+	h := secretHub(t, nil)
+	c := h.connect(t)
+	h.draining.Store(true)
+	c.write(wsHead("/v1/ws", bearer, origin))
+	_, resp, body := c.answer(t)
+	refused(t, resp, body, api.RefusedDraining, "https://app.example")
+}
+
+func TestHalfOpen(t *testing.T) {
+	h := secretHub(t, func(c *Config) { c.HalfOpen = 2 })
+	var waiting [2]*rawClient
+	for i := range waiting {
+		waiting[i] = h.connect(t)
+	}
+	eventually(t, "both are waited for", func() bool { return h.halfOpen.Load() == 2 })
+	_, resp, body := h.ask(t, wsHead("/v1/ws", bearer))
+	refused(t, resp, body, api.RefusedFull, "")
+	for i, c := range waiting {
+		c.write(wsHead("/v1/ws?access_token=" + secret + fmt.Sprint("u", i)))
+		if _, resp, body := c.answer(t); resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Errorf("one that was there first gets %d %s", resp.StatusCode, body)
+		}
+	}
+	eventually(t, "nobody is half-open", func() bool { return h.halfOpen.Load() == 0 })
+}
