@@ -75,16 +75,19 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 	// Each is told, one after the other, with the one in reserve.
 	for i, conn := range clients {
-		if !l.Shed([]byte("no room")) {
-			t.Fatalf("client %d is not turned away", i)
+		if err := l.Shed([]byte("no room")); err != nil {
+			t.Fatalf("client %d is not turned away: %v", i, err)
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		if b, err := io.ReadAll(conn); err != nil || string(b) != "no room" {
 			t.Fatalf("client %d read %q, %v", i, b, err)
 		}
 	}
-	if l.Shed(nil) {
-		t.Fatal("somebody was turned away who was not there")
+	if _, _, err := l.Accept(); err != ErrDescriptors {
+		t.Fatalf("accepting nobody without a descriptor: %v", err)
+	}
+	if err := l.Shed(nil); err != ErrAgain {
+		t.Fatalf("turning nobody away: %v", err)
 	}
 }
 

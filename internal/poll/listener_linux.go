@@ -148,22 +148,27 @@ func accept4(l FD) (FD, netip.Addr, unix.Errno) {
 
 // Shed takes one waiting connection with the descriptor kept in reserve, sends
 // answer and ends it, so that clients are told instead of left hanging when
-// descriptors run out. It reports whether there was one.
-func (l *Listener) Shed(answer []byte) bool {
+// descriptors run out. It returns [ErrAgain] when nobody waits: the kernel
+// finds a descriptor before it looks for a connection, so that Accept's
+// [ErrDescriptors] does not say that there is one. It returns [ErrDescriptors]
+// when the reserve is gone as well.
+func (l *Listener) Shed(answer []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return false
+		return ErrAgain
 	}
 	if l.reserve < 0 {
 		if l.reserve = openReserve(); l.reserve < 0 {
-			return false
+			return ErrDescriptors
 		}
 	}
 	_ = unix.Close(l.reserve)
 	l.reserve = -1
+	defer func() { l.reserve = openReserve() }()
 	fd, _, e := accept4(l.fd)
-	if e == 0 {
+	switch e {
+	case 0:
 		_, _ = rawWrite(fd, answer)
 		CloseWrite(fd)
 		// What the client sent must be read, or the close resets the
@@ -171,7 +176,10 @@ func (l *Listener) Shed(answer []byte) bool {
 		var sink [4096]byte
 		_, _ = rawRead(fd, sink[:])
 		Close(fd)
+		return nil
+	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+		return ErrDescriptors // somebody else was quicker
+	default:
+		return ErrAgain
 	}
-	l.reserve = openReserve()
-	return e == 0
 }

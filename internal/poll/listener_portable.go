@@ -112,14 +112,14 @@ func (l *Listener) Accept() (FD, netip.Addr, error) {
 	return adopt(nc), addr, nil
 }
 
-// Shed takes one waiting connection, sends answer and ends it. It reports
-// whether there was one.
-func (l *Listener) Shed(answer []byte) bool {
+// Shed takes one waiting connection, sends answer and ends it. It returns
+// [ErrAgain] when nobody waits.
+func (l *Listener) Shed(answer []byte) error {
 	fd, _, err := l.Accept()
 	if err != nil {
-		return false
+		return err
 	}
 	_, _ = Write(fd, answer)
 	Close(fd)
-	return true
+	return nil
 }

@@ -303,8 +303,8 @@ func TestShed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if l.Shed([]byte("no")) {
-		t.Fatal("nobody was turned away")
+	if err := l.Shed([]byte("no")); err != ErrAgain {
+		t.Fatalf("turning nobody away: %v", err)
 	}
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -312,7 +312,7 @@ func TestShed(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	end := time.Now().Add(patience)
-	for !l.Shed([]byte("no room")) {
+	for l.Shed([]byte("no room")) != nil {
 		if time.Now().After(end) {
 			t.Fatal("a waiting connection is not turned away")
 		}

@@ -70,13 +70,17 @@ func (l *loop) accept() {
 		case poll.ErrAgain:
 			return
 		case poll.ErrDescriptors:
-			l.hub.handshakes[api.RefusedDescriptors].Add(1)
-			l.shed++
 			r := api.Refusal{Kind: api.RefusedDescriptors, Message: "this gateway has no room left", RetryAfter: retryAfter()}
-			if !l.hub.listener.Shed(api.AppendRefusal(nil, r, "")) {
+			switch l.hub.listener.Shed(api.AppendRefusal(nil, r, "")) {
+			case nil:
+				l.hub.handshakes[api.RefusedDescriptors].Add(1)
+				l.shed++
+			case poll.ErrDescriptors:
 				// Not even the reserve helps: the next sweep tries again.
 				l.unlisten()
 				l.paused = true
+				return
+			default:
 				return
 			}
 		default:
