@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,6 +250,41 @@ func TestWake(t *testing.T) {
 	began := time.Now()
 	if _, err := c.poller.Wait(make([]Ready, 1), int(patience/time.Millisecond)); err != nil || time.Since(began) >= patience {
 		t.Fatalf("an early wake-up is lost: %v", err)
+	}
+}
+
+// TestWakeIsNeverLost has two goroutines wake at the same time, again and
+// again, each only when its last call was noticed.
+func TestWakeIsNeverLost(t *testing.T) {
+	c := newPair(t)
+	const rounds = 20_000
+	var asked, noticed [2]atomic.Int64
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var failed atomic.Bool
+	for w := range asked {
+		wg.Go(func() {
+			for i := range int64(rounds) {
+				asked[w].Store(i + 1)
+				c.poller.Wake()
+				for noticed[w].Load() <= i && !failed.Load() {
+					runtime.Gosched()
+				}
+			}
+		})
+	}
+	for noticed[0].Load() < rounds || noticed[1].Load() < rounds {
+		began := time.Now()
+		if _, err := c.poller.Wait(make([]Ready, 1), 2000); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(began) >= 2*time.Second {
+			failed.Store(true)
+			t.Fatalf("a wake-up was lost after %d and %d", noticed[0].Load(), noticed[1].Load())
+		}
+		for w := range asked {
+			noticed[w].Store(asked[w].Load())
+		}
 	}
 }
 

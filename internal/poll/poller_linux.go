@@ -124,9 +124,13 @@ func (p *Poller) Wait(ready []Ready, timeoutMs int) (int, error) {
 		ev := &evs[i]
 		tag := uint64(uint32(ev.Fd)) | uint64(uint32(ev.Pad))<<32
 		if tag == wakeTag {
-			p.woken.Store(false)
+			// First empty it, then say so: a Wake in between writes nothing,
+			// and needs not, because this Wait has not returned. The other
+			// way round its write would be read here, and no Wake would
+			// write ever again.
 			var b [8]byte
 			_, _ = rawRead(FD(p.wakefd), b[:])
+			p.woken.Store(false)
 			continue
 		}
 		const in = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
