@@ -124,6 +124,9 @@ func (f *floor) accept() {
 		second := unix.NsecToTimeval(int64(time.Second))
 		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &second)
 		n, err := unix.Read(fd, head)
+		for err == unix.EINTR { // the runtime's signals, which a timeout lets through
+			n, err = unix.Read(fd, head)
+		}
 		if err != nil || !bytes.HasSuffix(head[:n], []byte("\r\n\r\n")) {
 			_ = unix.Close(fd)
 			continue

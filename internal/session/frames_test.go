@@ -154,7 +154,7 @@ func FuzzFrames(f *testing.F) {
 			return int(cuts[at%len(cuts)])
 		})
 		if err != nil || got != want {
-			t.Fatalf("in pieces %+v, %v; at once %+v", got, err, want)
+			t.Fatalf("in pieces %#v, %v; at once %#v", got, err, want)
 		}
 	})
 }
@@ -296,14 +296,14 @@ func TestHugeClaim(t *testing.T) {
 	h := readerHub(t)
 	claim := []byte("\x81\xff\x00\x00\x00\x2e\x90\xed\xd0\x00\x01\x02\x03\x04")
 	if f, err := feed(h, claim[:13], whole); err != nil || f.state != stateOpen || len(f.in) != 13 {
-		t.Errorf("before the last byte: %+v, %v", f, err)
+		t.Errorf("before the last byte: %#v, %v", f, err)
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	f, err := feed(h, claim, whole)
 	runtime.ReadMemStats(&after)
 	if err != nil || f.state != stateClosing || f.why != api.ReasonTooLarge {
-		t.Errorf("%+v, %v", f, err)
+		t.Errorf("%#v, %v", f, err)
 	}
 	if n := after.TotalAlloc - before.TotalAlloc; n > 32<<10 {
 		t.Errorf("%d bytes were allocated", n)
