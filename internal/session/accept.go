@@ -199,7 +199,7 @@ func (l *loop) readHead(i uint32, hd *head) bool {
 		return false
 	}
 	hd.buf = append(hd.buf, l.input[:n]...)
-	size, bad := scanHead(hd.buf, max(hd.scanned-3, 0))
+	size, bad := scanHead(hd.buf, hd.scanned)
 	hd.scanned = len(hd.buf)
 	switch {
 	case bad != nil:

@@ -35,6 +35,8 @@ func (l *loop) closeWith(id uint32, s *slot, why api.Reason, code uint16, text s
 	}
 	l.setDue(id, lingerTicks)
 	t := l.trafficOf(s)
+	// What the client had begun to say is of no interest any more.
+	t.in, t.message, t.partial = t.in[:0], t.message[:0], false
 	l.enqueue(id, t, appendCloseFrame(nil, code, text))
 	if why == api.ReasonClient {
 		s.state = stateAnswered

@@ -284,12 +284,24 @@ func (hs *handshake) mayHave(id *auth.Identity) api.Refusal {
 		}
 	}
 	if hs.request.path == "/v1/events" {
-		if hasToken(hs.request.accept, "text/event-stream") {
+		if acceptsEventStream(hs.request.accept) {
 			return api.Refusal{Kind: api.RefusedUnsupported, Message: "server-sent events are not served by this gateway: use WebSocket"}
 		}
 		return api.Refusal{Kind: api.RefusedNeedsStream, Message: "polling needs a stored stream, and this gateway has none"}
 	}
 	return api.Refusal{}
+}
+
+// acceptsEventStream reports whether an Accept header names server-sent events,
+// with whatever parameters.
+func acceptsEventStream(accept string) bool {
+	for item := range strings.SplitSeq(accept, ",") {
+		media, _, _ := strings.Cut(item, ";")
+		if strings.EqualFold(strings.TrimSpace(media), "text/event-stream") {
+			return true
+		}
+	}
+	return false
 }
 
 // upgradeAnswer makes the 101. The request was judged already, more strictly

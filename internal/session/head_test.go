@@ -192,7 +192,7 @@ func TestSplitLists(t *testing.T) {
 	if !r.upgrade {
 		t.Error("Connection or Upgrade is not read as one list")
 	}
-	if !hasToken(r.accept, "text/event-stream") {
+	if !acceptsEventStream(r.accept) {
 		t.Errorf("Accept is read as %q alone", r.accept)
 	}
 }
@@ -295,5 +295,17 @@ func agree(t *testing.T, r *request, req *http.Request) {
 	}
 	if r.hasBody != (req.ContentLength > 0) {
 		t.Fatalf("hasBody is %v, for net/http %d bytes", r.hasBody, req.ContentLength)
+	}
+}
+
+func TestAcceptsEventStream(t *testing.T) {
+	for accept, want := range map[string]bool{
+		"": false, "*/*": false, "text/html, application/json": false, "text/event-streams": false,
+		"text/event-stream": true, "Text/Event-Stream": true, "text/event-stream;q=0.9": true,
+		"application/json, text/event-stream ; charset=utf-8": true,
+	} {
+		if got := acceptsEventStream(accept); got != want {
+			t.Errorf("%q: %v", accept, got)
+		}
 	}
 }
