@@ -20,6 +20,7 @@ type head struct {
 	deadline uint16 // tick
 	refused  bool   // the answer is out; what still comes is thrown away
 	polled   bool   // registered with the loop's poller
+	surplus  bool   // over limits.half_open: refused, and counted apart
 	addr     uint32
 	scanned  int
 	buf      []byte
@@ -92,11 +93,19 @@ func (l *loop) accept() {
 
 func (l *loop) welcomeHead(fd poll.FD, addr netip.Addr) {
 	h := l.hub
-	if h.halfOpen.Load() >= int64(h.cfg.HalfOpen) {
+	surplus := h.halfOpen.Load() >= int64(h.cfg.HalfOpen)
+	if surplus && h.surplus.Load() >= int64(h.cfg.HalfOpen) {
 		l.turnAway(fd)
 		return
 	}
 	i, hd := l.takeHead(fd)
+	if surplus {
+		hd.surplus = true
+		h.halfOpen.Add(-1)
+		h.surplus.Add(1)
+		l.refuseHead(i, hd, tooManyHeads(), "")
+		return
+	}
 	b := addr.As16()
 	hd.addr = uint32(maphash.Bytes(h.seed, b[:]))
 	// The request is often here already: one report less.
@@ -105,12 +114,16 @@ func (l *loop) welcomeHead(fd poll.FD, addr netip.Addr) {
 	}
 }
 
-// turnAway answers a connection that is one too many and ends it on the spot:
-// waiting for its end would make it half-open after all.
+func tooManyHeads() api.Refusal {
+	return api.Refusal{Kind: api.RefusedFull, Message: "too many requests are being read", RetryAfter: retryAfter()}
+}
+
+// turnAway answers a connection and ends it on the spot, when even those that
+// are only waited for to read their refusal have become too many. Whoever has
+// not sent its request yet may see a reset instead of the answer.
 func (l *loop) turnAway(fd poll.FD) {
 	l.hub.handshakes[api.RefusedFull].Add(1)
-	r := api.Refusal{Kind: api.RefusedFull, Message: "too many requests are being read", RetryAfter: retryAfter()}
-	_, _ = poll.Write(fd, api.AppendRefusal(nil, r, ""))
+	_, _ = poll.Write(fd, api.AppendRefusal(nil, tooManyHeads(), ""))
 	poll.CloseWrite(fd)
 	_, _ = poll.Read(fd, l.input) // what is unread would reset the connection
 	poll.Close(fd)
@@ -157,13 +170,17 @@ func (l *loop) handOver(i uint32, hd *head) (poll.FD, error) {
 
 // leaveHead frees the record, not the connection.
 func (l *loop) leaveHead(i uint32, hd *head) {
+	if hd.surplus {
+		l.hub.surplus.Add(-1)
+	} else {
+		l.hub.halfOpen.Add(-1)
+	}
 	hd.fd = -1
 	hd.gen++
 	if cap(hd.buf) > keptBuffer {
 		hd.buf = nil
 	}
 	l.freeHeads = append(l.freeHeads, i)
-	l.hub.halfOpen.Add(-1)
 }
 
 func (l *loop) dropHead(i uint32, hd *head) {

@@ -87,6 +87,7 @@ type Hub struct {
 
 	open       atomic.Int64 // sessions, the admitted and the closing included
 	halfOpen   atomic.Int64
+	surplus    atomic.Int64 // refused for being over limits.half_open, and not gone yet
 	draining   atomic.Bool
 	events     atomic.Int64
 	handshakes [32]atomic.Int64 // by api.RefusalKind; 0 is accepted

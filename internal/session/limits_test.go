@@ -118,5 +118,21 @@ func TestHalfOpen(t *testing.T) {
 			t.Errorf("one that was there first gets %d %s", resp.StatusCode, body)
 		}
 	}
-	eventually(t, "nobody is half-open", func() bool { return h.halfOpen.Load() == 0 })
+	eventually(t, "nobody is half-open", func() bool { return h.halfOpen.Load() == 0 && h.surplus.Load() == 0 })
+}
+
+// Those that are refused for being too many are waited for, to read why, but
+// not without bound.
+func TestSurplusIsBounded(t *testing.T) {
+	h := secretHub(t, func(c *Config) { c.HalfOpen = 2 })
+	for range 12 {
+		h.connect(t)
+	}
+	eventually(t, "all are accepted", func() bool { return h.Stats().Accepted == 12 })
+	if open, surplus := h.halfOpen.Load(), h.surplus.Load(); open != 2 || surplus != 2 {
+		t.Errorf("%d are half-open and %d are waited for", open, surplus)
+	}
+	if n := h.Stats().Handshakes[api.RefusedFull.String()]; n != 10 {
+		t.Errorf("%d are refused", n)
+	}
 }

@@ -83,7 +83,7 @@ type Stats struct {
 // Stats reads the figures; they need not be of one moment.
 func (h *Hub) Stats() Stats {
 	st := Stats{
-		HalfOpen:   h.halfOpen.Load(),
+		HalfOpen:   h.halfOpen.Load() + h.surplus.Load(),
 		Events:     h.events.Load(),
 		Transports: make(map[string]int64),
 		Handshakes: make(map[string]int64),
