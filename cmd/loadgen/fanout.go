@@ -27,16 +27,11 @@ func (c *fanoutCommand) Run(ctx context.Context) error {
 }
 
 func (c *fanoutCommand) measure(ctx context.Context) (*result, error) {
-	f, err := c.dial(ctx, 0, c.Sessions)
+	f, p, end, err := c.stage(ctx, c.Sessions)
 	if err != nil {
 		return nil, err
 	}
-	defer f.close()
-	p, err := c.publisher()
-	if err != nil {
-		return nil, err
-	}
-	defer p.close()
+	defer end()
 	if _, err := c.broadcast(ctx, f, p, c.Warmup); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}

@@ -41,16 +41,11 @@ type mixedResult struct {
 // measure holds the many sessions here and has a child process probe, because
 // a client that reads 15,000 frames would be late for the one that counts.
 func (c *mixedCommand) measure(ctx context.Context) (*mixedResult, error) {
-	f, err := c.dial(ctx, 0, c.Sessions)
+	f, p, end, err := c.stage(ctx, c.Sessions)
 	if err != nil {
 		return nil, err
 	}
-	defer f.close()
-	p, err := c.publisher()
-	if err != nil {
-		return nil, err
-	}
-	defer p.close()
+	defer end()
 
 	probe, err := c.probe(ctx)
 	if err != nil {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"runtime"
@@ -33,6 +34,18 @@ func (t *target) publisher() (publisher, error) {
 		return nil, fmt.Errorf("--nats=%s: %w", t.NATS, err)
 	}
 	return natsPublisher{nc}, nil
+}
+
+// stage opens sessions and connects what publishes to them; done ends both.
+func (t *target) stage(ctx context.Context, sessions int) (f *fleet, p publisher, done func(), err error) {
+	if f, err = t.dial(ctx, 0, sessions); err != nil {
+		return nil, nil, nil, err
+	}
+	if p, err = t.publisher(); err != nil {
+		f.close()
+		return nil, nil, nil, err
+	}
+	return f, p, func() { p.close(); f.close() }, nil
 }
 
 type natsPublisher struct{ conn *nats.Conn }
