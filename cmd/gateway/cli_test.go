@@ -150,7 +150,7 @@ func TestToken(t *testing.T) {
 		t.Fatalf("got %+v", got)
 	}
 	cfg, _ := mustLoad(t, input{env: env})
-	verifier, err := auth.New(cfg.authOptions())
+	verifier, err := auth.New(cfg.authOptions(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

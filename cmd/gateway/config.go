@@ -58,14 +58,16 @@ type NATSTLSConfig struct {
 
 // AuthConfig is which tokens are taken, and from where.
 type AuthConfig struct {
-	HS256Secret string        `koanf:"hs256_secret" secret:"true" help:"HMAC secret of tokens, at least 32 bytes; in dev a random one"`
-	Issuer      string        `koanf:"issuer" help:"what iss must be"`
-	Audience    string        `koanf:"audience" help:"what aud must hold"`
-	Leeway      time.Duration `koanf:"leeway" default:"30s" min:"0s" max:"10m" help:"by which clocks may differ"`
-	MaxLifetime time.Duration `koanf:"max_lifetime" default:"24h" min:"1s" max:"87600h" help:"exp may be at most this far away"`
-	TokenBytes  Size          `koanf:"token_bytes" default:"8KiB" min:"256" max:"64KiB" help:"longest token"`
-	Carriers    []string      `koanf:"carriers" default:"header,subprotocol,query" enum:"header,subprotocol,query" help:"where a token may be"`
-	Origins     []string      `koanf:"origins" help:"pages that may connect, like https://app.example.com, or *; empty is the same host"`
+	HS256Secret    string        `koanf:"hs256_secret" secret:"true" help:"HMAC secret of tokens, at least 32 bytes; in dev a random one"`
+	PublicKeyFiles []string      `koanf:"public_key_files" help:"public keys of tokens (PEM: RSA, ECDSA, Ed25519); read again when they change"`
+	Algorithms     []string      `koanf:"algorithms" enum:"HS256,HS384,HS512,RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA" help:"the only algorithms that keys are used with; empty is each key's own"`
+	Issuer         string        `koanf:"issuer" help:"what iss must be"`
+	Audience       string        `koanf:"audience" help:"what aud must hold"`
+	Leeway         time.Duration `koanf:"leeway" default:"30s" min:"0s" max:"10m" help:"by which clocks may differ"`
+	MaxLifetime    time.Duration `koanf:"max_lifetime" default:"24h" min:"1s" max:"87600h" help:"exp may be at most this far away"`
+	TokenBytes     Size          `koanf:"token_bytes" default:"8KiB" min:"256" max:"64KiB" help:"longest token"`
+	Carriers       []string      `koanf:"carriers" default:"header,subprotocol,query" enum:"header,subprotocol,query" help:"where a token may be"`
+	Origins        []string      `koanf:"origins" help:"pages that may connect, like https://app.example.com, or *; empty is the same host"`
 }
 
 // LimitsConfig bounds what clients can make the gateway hold.

@@ -42,6 +42,7 @@ func TestDefaults(t *testing.T) {
 		Auth: AuthConfig{
 			Leeway: 30 * time.Second, MaxLifetime: 24 * time.Hour, TokenBytes: 8 << 10,
 			Carriers: []string{"header", "subprotocol", "query"}, Origins: []string{},
+			PublicKeyFiles: []string{}, Algorithms: []string{},
 		},
 		Subscriptions: []string{"user.{sub}", "broadcast"},
 		Limits:        LimitsConfig{HalfOpen: 4096, EventBytes: 64 << 10, OutboxBytes: 256 << 10, MessageBytes: 4 << 10},

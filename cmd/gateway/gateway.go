@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ type gateway struct {
 
 	addr     net.Addr // of the public listener
 	draining atomic.Bool
+
+	stopKeys chan struct{} // ends keyFiles.watch; nil where there are no files
+	watching sync.WaitGroup
 }
 
 // newGateway builds and starts a gateway; its caller closes it. level is what
@@ -45,9 +49,17 @@ func newGateway(cfg *Config, log *zap.Logger, level *zap.AtomicLevel, page func(
 	// A loop's short system calls hold its processor; others must get theirs.
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), loops+1))
 
-	verifier, err := auth.New(cfg.authOptions())
+	files, keys, err := openKeyFiles(cfg.Auth.PublicKeyFiles)
+	if err != nil {
+		return nil, &configError{"auth.public_key_files " + err.Error()}
+	}
+	verifier, err := auth.New(cfg.authOptions(keys))
 	if err != nil {
 		return nil, &configError{err.Error()}
+	}
+	if len(cfg.Auth.PublicKeyFiles) > 0 {
+		g.stopKeys = make(chan struct{})
+		g.watching.Go(func() { files.watch(verifier, log.Named("auth"), g.stopKeys) })
 	}
 	exact := cfg.NATS.Interest == "exact"
 	if exact {
@@ -159,6 +171,11 @@ const drainSlack = 6 * time.Second
 
 // Close frees everything at once. Run drains before it.
 func (g *gateway) Close() {
+	if g.stopKeys != nil {
+		close(g.stopKeys)
+		g.watching.Wait()
+		g.stopKeys = nil
+	}
 	if g.admin != nil {
 		g.admin.close()
 	}

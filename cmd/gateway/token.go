@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -15,12 +16,15 @@ type tokenCommand struct {
 	Sub   string        `required:"" placeholder:"USER" help:"The user: claim sub."`
 	Claim []string      `sep:"none" placeholder:"K=V" help:"Another claim; V is JSON where it is valid JSON, else text. Repeatable."`
 	TTL   time.Duration `name:"ttl" default:"1h" help:"Time until it expires."`
+	Key   string        `name:"key-file" placeholder:"FILE" help:"Private key (PEM) to sign with, instead of auth.hs256_secret."`
 }
 
 func (*tokenCommand) Help() string {
-	return `Prints only the token, signed with auth.hs256_secret. The secret must be the gateway's own.
+	return `Prints only the token, signed with auth.hs256_secret, which must be the gateway's own, or with a private key whose
+public one is among the gateway's auth.public_key_files.
 
     gateway token --sub alice
+    gateway token --sub alice --key-file private.pem
     TOKEN=$(gateway token --sub alice --claim team=red --claim 'rooms=["a","b"]' --ttl 5m)`
 }
 
@@ -59,7 +63,18 @@ func (c *tokenCommand) mint(cfg *Config, now time.Time) (string, error) {
 		given[name] = true
 		claims[name] = claimValue(value)
 	}
-	return mintToken(cfg, claims)
+	if c.Key == "" {
+		return mintToken(cfg, claims)
+	}
+	content, err := os.ReadFile(c.Key)
+	if err != nil {
+		return "", configErrorf("--key-file: %v", err)
+	}
+	key, err := auth.ParsePrivateKey(content)
+	if err != nil {
+		return "", configErrorf("--key-file %s %v", c.Key, err)
+	}
+	return auth.MintWithKey(key, claims)
 }
 
 func tokenClaims(cfg *Config, sub string, now time.Time, ttl time.Duration) map[string]any {
@@ -96,7 +111,11 @@ func claimValue(s string) any {
 
 // warnAboutToken says at once what the gateway would say later.
 func warnAboutToken(s *invocation, cfg *Config, token string) {
-	verifier, err := auth.New(cfg.authOptions())
+	_, keys, err := openKeyFiles(cfg.Auth.PublicKeyFiles)
+	if err != nil || cfg.Auth.HS256Secret == "" && len(keys) == 0 {
+		return // there is nothing to hold it against
+	}
+	verifier, err := auth.New(cfg.authOptions(keys))
 	if err == nil {
 		_, err = verifier.Verify(token)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"fmt"
 	"net"
 	"net/url"
@@ -108,6 +109,22 @@ func validateAuth(c *Config) error {
 			return &keyError{"subscriptions", c.Subscriptions, "cannot be used: " + err.Error()}
 		}
 	}
+	return validateKeys(c)
+}
+
+// validateKeys reads auth.public_key_files, and has the keys and the
+// algorithms meet.
+func validateKeys(c *Config) error {
+	_, keys, err := openKeyFiles(c.Auth.PublicKeyFiles)
+	if err != nil {
+		return err
+	}
+	if c.Auth.HS256Secret == "" && len(keys) == 0 {
+		return nil // needKey says so where one is needed
+	}
+	if _, err := auth.New(c.authOptions(keys)); err != nil {
+		return &keyError{"auth.algorithms", c.Auth.Algorithms, "cannot be used: " + err.Error()}
+	}
 	return nil
 }
 
@@ -131,10 +148,10 @@ func validateLimits(c *Config) error {
 
 // needKey refuses a configuration without a key to verify tokens with.
 func needKey(c *Config) error {
-	if c.Auth.HS256Secret != "" {
+	if c.Auth.HS256Secret != "" || len(c.Auth.PublicKeyFiles) > 0 {
 		return nil
 	}
-	return &configError{"there is no key to verify tokens with: set auth.hs256_secret in the file, GATEWAY_AUTH_HS256_SECRET, GATEWAY_AUTH_HS256_SECRET_FILE or --auth.hs256_secret_file"}
+	return &configError{"there is no key to verify tokens with: set auth.hs256_secret in the file, GATEWAY_AUTH_HS256_SECRET, GATEWAY_AUTH_HS256_SECRET_FILE or --auth.hs256_secret_file, or name auth.public_key_files"}
 }
 
 // busOptions are how to reach NATS.
@@ -148,11 +165,12 @@ func (c *Config) busOptions() bus.Options {
 	}
 }
 
-// authOptions are the rules for tokens.
-func (c *Config) authOptions() auth.Options {
+// authOptions are the rules for tokens; keys are what auth.public_key_files
+// hold.
+func (c *Config) authOptions(keys []crypto.PublicKey) auth.Options {
 	a := &c.Auth
 	return auth.Options{
-		HS256Secret: []byte(a.HS256Secret), Issuer: a.Issuer, Audience: a.Audience,
+		Secret: []byte(a.HS256Secret), PublicKeys: keys, Algorithms: a.Algorithms, Issuer: a.Issuer, Audience: a.Audience,
 		Leeway: a.Leeway, MaxLifetime: a.MaxLifetime, TokenBytes: int(a.TokenBytes),
 		Subscriptions: c.Subscriptions,
 	}

@@ -54,7 +54,7 @@ func FuzzTemplate(f *testing.F) {
 	f.Add("*.x-{c}.{d.e:b64}.>", "*.>")
 	f.Fuzz(func(t *testing.T, template, claim string) {
 		v, err := New(Options{
-			HS256Secret:   secret,
+			Secret:        secret,
 			Subscriptions: []string{template},
 			Now:           func() time.Time { return noon },
 		})

@@ -7,9 +7,9 @@ type Reason uint8
 const (
 	ReasonMalformed Reason = iota // not a JWT, or a registered claim of the wrong type
 	ReasonTooLarge                // longer than Options.TokenBytes
-	ReasonAlgorithm               // signed with something else than HS256
+	ReasonAlgorithm               // signed with something that no key is used with
 	ReasonCrit                    // demands an extension (RFC 7515 §4.1.11, RFC 7797)
-	ReasonSignature               // not signed with our key
+	ReasonSignature               // not signed with one of our keys
 	ReasonLifetime                // no exp, or one further away than Options.MaxLifetime
 	ReasonExpired                 // exp has passed
 	ReasonNotYet                  // nbf or iat lies in the future

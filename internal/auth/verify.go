@@ -1,11 +1,13 @@
 package auth
 
 import (
+	"crypto"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -31,18 +33,23 @@ type Identity struct {
 
 // Options are the rules for tokens.
 type Options struct {
-	HS256Secret      []byte        // at least [MinSecret] bytes; kept, not copied
-	Issuer, Audience string        // what iss must be and aud must hold; empty: not checked
-	Leeway           time.Duration // by which exp, nbf, iat and MaxLifetime may be missed
-	MaxLifetime      time.Duration // from now to exp; 0: 24 hours
-	TokenBytes       int           // longest token; 0: 8 KiB
-	Subscriptions    []string      // templates, see [CheckTemplate]
+	Secret           []byte             // HMAC, at least [MinSecret] bytes; kept, not copied
+	PublicKeys       []crypto.PublicKey // RSA, ECDSA, Ed25519, see [ParsePublicKeys]
+	Algorithms       []string           // the only ones, see [Algorithms]; empty: each key's own
+	Issuer, Audience string             // what iss must be and aud must hold; empty: not checked
+	Leeway           time.Duration      // by which exp, nbf, iat and MaxLifetime may be missed
+	MaxLifetime      time.Duration      // from now to exp; 0: 24 hours
+	TokenBytes       int                // longest token; 0: 8 KiB
+	Subscriptions    []string           // templates, see [CheckTemplate]
 	Now              func() time.Time
 }
 
-// Verifier checks tokens. It is immutable and safe for concurrent use.
+// Verifier checks tokens. It is safe for concurrent use; only its public keys
+// change.
 type Verifier struct {
-	key         any // the secret as golang-jwt takes it
+	secret      []byte
+	algorithms  []string
+	ring        atomic.Pointer[ring]
 	issuer      string
 	leeway      time.Duration
 	maxLifetime time.Duration
@@ -55,14 +62,15 @@ type Verifier struct {
 // New makes a Verifier. The error is one sentence that says which option is
 // wrong; it never holds the secret.
 func New(o Options) (*Verifier, error) {
-	if len(o.HS256Secret) < MinSecret {
-		return nil, fmt.Errorf("the HS256 secret has %d bytes, but must have at least %d", len(o.HS256Secret), MinSecret)
+	if n := len(o.Secret); n < MinSecret && (n > 0 || len(o.PublicKeys) == 0) {
+		return nil, fmt.Errorf("the secret has %d bytes, but must have at least %d", n, MinSecret)
 	}
 	if o.Leeway < 0 || o.MaxLifetime < 0 || o.TokenBytes < 0 {
 		return nil, errors.New("leeway, longest lifetime and token size must not be negative")
 	}
 	v := &Verifier{
-		key:         o.HS256Secret,
+		secret:      o.Secret,
+		algorithms:  o.Algorithms,
 		issuer:      o.Issuer,
 		leeway:      o.Leeway,
 		maxLifetime: o.MaxLifetime,
@@ -77,6 +85,9 @@ func New(o Options) (*Verifier, error) {
 	}
 	if v.now == nil {
 		v.now = time.Now
+	}
+	if err := v.SetPublicKeys(o.PublicKeys); err != nil {
+		return nil, err
 	}
 	for _, s := range o.Subscriptions {
 		t, err := compile(s)
@@ -122,13 +133,14 @@ func (v *Verifier) Verify(token string) (Identity, error) {
 	if !ok {
 		return Identity{}, refuse(ReasonMalformed)
 	}
-	if err := checkHeader(part); err != nil {
+	keys, err := v.checkHeader(part)
+	if err != nil {
 		return Identity{}, err
 	}
 	if part, buf, ok = decode(buf, signature); !ok {
 		return Identity{}, refuse(ReasonMalformed)
 	}
-	if jwt.SigningMethodHS256.Verify(signed, part, v.key) != nil {
+	if !keys.verifies(signed, part) {
 		return Identity{}, refuse(ReasonSignature)
 	}
 	if part, _, ok = decode(buf, payload); !ok || !isJSON(part) {
@@ -181,28 +193,41 @@ func (v *Verifier) validate(c *claims) error {
 	}
 }
 
-func checkHeader(header []byte) error {
-	if !isJSON(header) {
-		return refuse(ReasonMalformed)
+// SetPublicKeys replaces the public keys; tokens that are being verified may
+// still meet the old ones. On an error the old ones stay.
+func (v *Verifier) SetPublicKeys(keys []crypto.PublicKey) error {
+	r, err := newRing(v.secret, keys, v.algorithms)
+	if err != nil {
+		return err
 	}
-	hs256, extended := false, false
+	v.ring.Store(&r)
+	return nil
+}
+
+// checkHeader returns what the token's signature is to be checked with.
+func (v *Verifier) checkHeader(header []byte) (*suite, error) {
+	if !isJSON(header) {
+		return nil, refuse(ReasonMalformed)
+	}
+	var keys *suite
+	extended := false
 	err := visit(header, func(key, value []byte) {
 		switch string(key) {
 		case "alg":
-			hs256 = string(value) == `"HS256"`
+			keys = (*v.ring.Load())[string(value)]
 		case "crit", "b64":
 			extended = true
 		}
 	})
 	switch {
 	case err != nil:
-		return refuse(ReasonMalformed)
+		return nil, refuse(ReasonMalformed)
 	case extended:
-		return refuse(ReasonCrit)
-	case !hs256:
-		return refuse(ReasonAlgorithm)
+		return nil, refuse(ReasonCrit)
+	case keys == nil:
+		return nil, refuse(ReasonAlgorithm)
 	}
-	return nil
+	return keys, nil
 }
 
 // cutLast splits header.payload.signature before the signature. It is false

@@ -20,7 +20,7 @@ var (
 func newVerifier(t testing.TB, change ...func(*Options)) *Verifier {
 	t.Helper()
 	o := Options{
-		HS256Secret:   secret,
+		Secret:        secret,
 		Leeway:        30 * time.Second,
 		Subscriptions: []string{"user.{sub}", "broadcast"},
 		Now:           func() time.Time { return noon },
@@ -244,9 +244,9 @@ func TestNewRefuses(t *testing.T) {
 		o    Options
 		want string
 	}{
-		{"short secret", Options{HS256Secret: secret[:31]}, "the HS256 secret has 31 bytes, but must have at least 32"},
-		{"negative leeway", Options{HS256Secret: secret, Leeway: -1}, "must not be negative"},
-		{"bad template", Options{HS256Secret: secret, Subscriptions: []string{"user.{"}}, `subscription "user.{" has a { without a }`},
+		{"short secret", Options{Secret: secret[:31]}, "the secret has 31 bytes, but must have at least 32"},
+		{"negative leeway", Options{Secret: secret, Leeway: -1}, "must not be negative"},
+		{"bad template", Options{Secret: secret, Subscriptions: []string{"user.{"}}, `subscription "user.{" has a { without a }`},
 	}
 	for _, tt := range tests {
 		if _, err := New(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
