@@ -191,3 +191,46 @@ func TestTokenWithKeyFile(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedTokensAreCounted looks at each reason's counter, which stands at
+// zero from the start.
+func TestRefusedTokensAreCounted(t *testing.T) {
+	g := startGateway(t, "GATEWAY_AUTH_AUDIENCE=push")
+	ask := func(token string) {
+		resp, err := http.Get("http://" + g.addr.String() + "/v1/events?access_token=" + token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	mint := func(secret string, claims map[string]any) string {
+		token, err := auth.Mint([]byte(secret), claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	now := time.Now()
+	claims := func(change string, value any) map[string]any {
+		c := map[string]any{"sub": "alice", "aud": "push", "exp": now.Add(time.Hour).Unix()}
+		c[change] = value
+		return c
+	}
+	for reason, token := range map[string]string{
+		"malformed":     "not.a.token",
+		"bad_signature": mint(strings.Repeat("x", 32), claims("sub", "alice")),
+		"expired":       mint(testSecret, claims("exp", now.Add(-time.Hour).Unix())),
+		"lifetime":      mint(testSecret, claims("exp", now.Add(1000*time.Hour).Unix())),
+		"audience":      mint(testSecret, claims("aud", "others")),
+		"bad_claim":     mint(testSecret, claims("sub", "a.b")),
+	} {
+		name := `pushgate_token_refusals_total{reason="` + reason + `"}`
+		if got := g.metric(name); got != "0" {
+			t.Errorf("%s is %s at first", name, got)
+		}
+		ask(token)
+		if got := g.metric(name); got != "1" {
+			t.Errorf("%s is %s", name, got)
+		}
+	}
+}

@@ -15,7 +15,7 @@ type metrics struct {
 	g *gateway
 
 	sessions, halfOpen, outbox      *prometheus.Desc
-	accepted, handshakes            *prometheus.Desc
+	accepted, handshakes, badTokens *prometheus.Desc
 	events, deliveries, drops       *prometheus.Desc
 	closes, latency, busy           *prometheus.Desc
 	natsUp, reconnects, natsWaiting *prometheus.Desc
@@ -33,6 +33,7 @@ func newMetrics(g *gateway) *metrics {
 		outbox:       d("outbox_bytes", "Bytes that wait for clients whose sockets are full."),
 		accepted:     d("connections_total", "Connections accepted on the public listener."),
 		handshakes:   d("handshakes_total", "Requests for a session by result: accepted, or the refusal's code.", "result"),
+		badTokens:    d("token_refusals_total", "Tokens refused, by reason.", "reason"),
 		events:       d("events_total", "Events that came from NATS."),
 		deliveries:   d("deliveries_total", "Events given to sessions, counted per session."),
 		drops:        d("drops_total", "Events dropped before any session got them, by cause.", "cause"),
@@ -68,6 +69,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(m.deliveries, float64(st.Deliveries))
 	for result, n := range st.Handshakes {
 		counter(m.handshakes, float64(n), result)
+	}
+	for reason, n := range st.BadTokens {
+		counter(m.badTokens, float64(n), reason)
 	}
 	for reason, n := range st.Closes {
 		counter(m.closes, float64(n), reason)

@@ -4,8 +4,10 @@
 //
 // The nouns:
 //
-//   - A [Verifier] checks tokens against one key and one set of rules. It is
-//     immutable, holds no connection and is safe for concurrent use.
+//   - A [Verifier] checks tokens against its keys and one set of rules. It
+//     holds no connection and is safe for concurrent use. A key is bound to the
+//     algorithms that it is used with; the token chooses among what is bound,
+//     and nothing else. Public keys can be replaced while it is in use.
 //   - A template is a default subscription with placeholders: "user.{sub}".
 //     A placeholder names a claim; its value becomes one subject token, or part
 //     of one, and can never become more: a subject is a permission.

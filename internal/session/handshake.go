@@ -246,6 +246,7 @@ func (h *Hub) verifyAll() {
 func (h *Hub) verifyOne(hs *handshake) {
 	id, err := h.cfg.Verifier.Verify(hs.token)
 	if err != nil {
+		h.noteBadToken(err)
 		h.refuse(hs, refusalOf(err))
 		return
 	}
@@ -270,6 +271,18 @@ func (h *Hub) verifyOne(hs *handshake) {
 		return
 	}
 	h.cfg.Interest.Acquire(id.Subjects, admit)
+}
+
+// noteBadToken counts and logs why a token was refused; the token itself, and
+// whatever it holds, stays out of it.
+func (h *Hub) noteBadToken(err error) {
+	var bad *auth.Error
+	if !errors.As(err, &bad) {
+		h.log.Error("a token could not be verified", zap.Error(err))
+		return
+	}
+	h.badTokens[bad.Reason].Add(1)
+	h.log.Debug("token refused", zap.Stringer("reason", bad.Reason), zap.String("message", bad.Message))
 }
 
 // mayHave checks what the request asks for beyond the defaults, and the

@@ -92,6 +92,7 @@ type Hub struct {
 	events     atomic.Int64
 	handshakes [32]atomic.Int64 // by api.RefusalKind; 0 is accepted
 	drops      [dropCauses]atomic.Int64
+	badTokens  [32]atomic.Int64 // by auth.Reason
 
 	batches [][]*delivery // Deliver's, one a loop
 	shared  []bool

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pushgate/api"
+	"pushgate/internal/auth"
 )
 
 // loopStats are one loop's figures, written by the loop and read by anyone.
@@ -73,6 +74,7 @@ type Stats struct {
 	Outbox     int64            // bytes waiting for slow clients
 	Accepted   int64            // connections
 	Handshakes map[string]int64
+	BadTokens  map[string]int64 // refused, by reason
 	Closes     map[string]int64
 	Drops      map[string]int64
 	Latency    [LatencyBuckets]int64 // events, from the hub to the last socket
@@ -87,11 +89,15 @@ func (h *Hub) Stats() Stats {
 		Events:     h.events.Load(),
 		Transports: make(map[string]int64),
 		Handshakes: make(map[string]int64),
+		BadTokens:  make(map[string]int64),
 		Closes:     make(map[string]int64),
 		Drops:      make(map[string]int64),
 	}
 	for _, k := range append(api.RefusalKinds(), api.RefusedNot) {
 		st.Handshakes[k.String()] = h.handshakes[k].Load()
+	}
+	for _, r := range auth.Reasons() {
+		st.BadTokens[r.String()] = h.badTokens[r].Load()
 	}
 	for c := range h.drops {
 		st.Drops[DropCause(c).String()] = h.drops[c].Load()
