@@ -31,7 +31,7 @@ type row struct {
 
 var rows = []row{
 	{"idle", "idle, bytes of user space a session", []string{"gateway", "plain", "natsserver"}, measureIdle,
-		[]string{"B", "B anonymous", "B cold", "goroutines added"}},
+		[]string{"B", "B anonymous", "B cold", "B kernel slab, both ends", "goroutines added"}},
 	{"storm", "handshake", []string{"gateway", "plain", "natsserver"}, measureStorm,
 		[]string{"CPU µs", "a CPU-second"}},
 	{"fanout1", "broadcast, one event at a time", []string{"gateway", "plain", "natsserver", "floor"}, measureFanout(1),
@@ -49,15 +49,16 @@ func measureIdle(ctx context.Context, c *compareCommand, t *target) (map[string]
 	if err != nil {
 		return nil, err
 	}
-	return map[string]float64{"B": res.User, "B anonymous": res.Anonymous, "B cold": res.Cold, "goroutines added": float64(res.Goroutines)}, nil
+	return map[string]float64{"B": res.User, "B anonymous": res.Anonymous, "B cold": res.Cold, "B kernel slab, both ends": res.Kernel, "goroutines added": float64(res.Goroutines)}, nil
 }
 
 func measureStorm(ctx context.Context, c *compareCommand, t *target) (map[string]float64, error) {
 	storm := &stormCommand{target: *t, Sessions: c.Sessions}
+	before := t.files()
 	if _, err := storm.measure(ctx); err != nil { // the first is for the caches
 		return nil, err
 	}
-	time.Sleep(time.Second)
+	t.awaitFiles(before)
 	res, err := storm.measure(ctx)
 	if err != nil {
 		return nil, err

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"time"
 )
 
 type idleCommand struct {
@@ -97,6 +96,8 @@ func (c *idleCommand) round(ctx context.Context) (low, high memory, goroutines i
 
 // held is sessions that are held by this process and others.
 type held struct {
+	target   *target
+	files    int // of the server, before
 	fleet    *fleet
 	children []*exec.Cmd
 	inputs   []io.Closer
@@ -104,7 +105,7 @@ type held struct {
 
 // hold opens n sessions, in child processes where one would run out of files.
 func (t *target) hold(ctx context.Context, first, n int) (*held, error) {
-	h := &held{}
+	h := &held{target: t, files: t.files()}
 	if n <= maxClients/2 {
 		f, err := t.dial(ctx, first, n)
 		if err != nil {
@@ -152,7 +153,7 @@ func (h *held) child(ctx context.Context, t *target, first, n int) error {
 	return nil
 }
 
-// close ends all the sessions and waits a little for the server to see it.
+// close ends all the sessions and waits for the server to see it.
 func (h *held) close() {
 	if h.fleet != nil {
 		h.fleet.close()
@@ -161,7 +162,7 @@ func (h *held) close() {
 		_ = h.inputs[i].Close()
 		_ = child.Wait()
 	}
-	time.Sleep(time.Second)
+	h.target.awaitFiles(h.files)
 }
 
 type holdCommand struct {

@@ -31,6 +31,25 @@ func (t *target) cpu() (time.Duration, error) {
 	return time.Duration(user+system) * 10 * time.Millisecond, nil // USER_HZ is 100
 }
 
+// files is how many descriptors the server has open; 0 is unknown.
+func (t *target) files() int {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", t.PID))
+	if err != nil {
+		return 0
+	}
+	return len(entries)
+}
+
+// awaitFiles waits until the server has closed what was closed here and has
+// no more than n descriptors, ten seconds at most.
+func (t *target) awaitFiles(n int) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); t.files() > n && time.Now().Before(end); {
+		<-tick.C
+	}
+}
+
 // memory is a reading of the server's and the kernel's memory, in bytes.
 type memory struct {
 	RSS       int64 `json:"rss"`

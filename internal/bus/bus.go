@@ -195,18 +195,19 @@ func (b *Bus) up(nc *nats.Conn, message string) {
 	b.log.Info(message, zap.String("server", Redact(nc.ConnectedUrl())))
 	// Ready is who would hear an event that is published now.
 	<-b.started
-	if err := nc.FlushTimeout(confirmTimeout); err == nil {
-		b.everUp.Store(true)
+	for !b.everUp.Load() && nc.IsConnected() {
+		b.everUp.Store(nc.FlushTimeout(confirmTimeout) == nil)
 	}
 }
 
-// confirmTimeout is how long NATS may take to confirm the first subscriptions;
-// after a reconnect it is asked again.
-const confirmTimeout = 5 * time.Second
+// confirmTimeout is how long NATS may take to confirm the first subscriptions
+// before it is asked again.
+const confirmTimeout = 2 * time.Second
 
 func (b *Bus) down(nc *nats.Conn, err error) {
-	b.connected.Store(false)
+	// First since when: who sees that it is down may ask.
 	b.downSince.CompareAndSwap(0, time.Now().UnixNano())
+	b.connected.Store(false)
 	if nc.IsClosed() {
 		return
 	}

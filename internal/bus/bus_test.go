@@ -82,7 +82,7 @@ func openBus(tb testing.TB, url string, exact bool) (*Bus, *sink) {
 	if err := b.Start(s.deliver); err != nil {
 		tb.Fatal(err)
 	}
-	eventually(tb, "the bus is connected", b.Connected)
+	eventually(tb, "NATS has taken the subscriptions", b.EverConnected)
 	return b, s
 }
 

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,10 +18,10 @@ import (
 type head struct {
 	fd       poll.FD // -1 when the record is free
 	gen      uint32
-	deadline uint16 // tick
-	refused  bool   // the answer is out; what still comes is thrown away
-	polled   bool   // registered with the loop's poller
-	surplus  bool   // over limits.half_open: refused, and counted apart
+	deadline uint16        // tick
+	refused  bool          // the answer is out; what still comes is thrown away
+	polled   bool          // registered with the loop's poller
+	counted  *atomic.Int64 // Hub.halfOpen, or Hub.surplus
 	addr     uint32
 	scanned  int
 	buf      []byte
@@ -98,14 +99,12 @@ func (l *loop) welcomeHead(fd poll.FD, addr netip.Addr) {
 		l.turnAway(fd)
 		return
 	}
-	i, hd := l.takeHead(fd)
 	if surplus {
-		hd.surplus = true
-		h.halfOpen.Add(-1)
-		h.surplus.Add(1)
+		i, hd := l.takeHead(fd, &h.surplus)
 		l.refuseHead(i, hd, tooManyHeads(), "")
 		return
 	}
+	i, hd := l.takeHead(fd, &h.halfOpen)
 	b := addr.As16()
 	hd.addr = uint32(maphash.Bytes(h.seed, b[:]))
 	// The request is often here already: one report less.
@@ -142,7 +141,7 @@ func (l *loop) pollHead(i uint32, hd *head) {
 	hd.polled = true
 }
 
-func (l *loop) takeHead(fd poll.FD) (uint32, *head) {
+func (l *loop) takeHead(fd poll.FD, counted *atomic.Int64) (uint32, *head) {
 	var i uint32
 	if n := len(l.freeHeads); n > 0 {
 		i = l.freeHeads[n-1]
@@ -152,8 +151,8 @@ func (l *loop) takeHead(fd poll.FD) (uint32, *head) {
 		i = uint32(len(l.heads) - 1)
 	}
 	hd := l.heads[i]
-	*hd = head{fd: fd, gen: hd.gen + 1, deadline: l.tick + headTicks, buf: hd.buf[:0]}
-	l.hub.halfOpen.Add(1)
+	*hd = head{fd: fd, gen: hd.gen + 1, deadline: l.tick + headTicks, buf: hd.buf[:0], counted: counted}
+	counted.Add(1)
 	return i, hd
 }
 
@@ -170,11 +169,7 @@ func (l *loop) handOver(i uint32, hd *head) (poll.FD, error) {
 
 // leaveHead frees the record, not the connection.
 func (l *loop) leaveHead(i uint32, hd *head) {
-	if hd.surplus {
-		l.hub.surplus.Add(-1)
-	} else {
-		l.hub.halfOpen.Add(-1)
-	}
+	hd.counted.Add(-1)
 	hd.fd = -1
 	hd.gen++
 	if cap(hd.buf) > keptBuffer {
@@ -263,7 +258,7 @@ type answer struct {
 
 // answer takes a connection back to tell it no.
 func (l *loop) answer(a *answer) {
-	i, hd := l.takeHead(a.fd)
+	i, hd := l.takeHead(a.fd, &l.hub.halfOpen)
 	l.answerHead(i, hd, a.response)
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gobwas/ws"
 	"go.uber.org/zap"
@@ -32,7 +31,6 @@ type handshake struct {
 	fd      poll.FD
 	from    *loop // which accepted it
 	addr    uint32
-	began   time.Time
 	rest    []byte // bytes that came behind it
 	request request
 	query   url.Values
@@ -60,7 +58,7 @@ func (l *loop) onRequest(i uint32, hd *head, size int) {
 		l.handToPage(i, hd)
 		return
 	}
-	hs := &handshake{from: l, addr: hd.addr, began: l.now, request: r}
+	hs := &handshake{from: l, addr: hd.addr, request: r}
 	refused := hs.judge(&l.hub.cfg, size, lines, gateway)
 	if refused.Kind == api.RefusedNot && r.method == http.MethodOptions {
 		l.answerHead(i, hd, api.AppendPreflight(nil, hs.cors))

@@ -57,8 +57,7 @@ func (x *index) init(n *names, hash func([]byte) uint64) {
 // find returns the record of a subject or pattern, 0 for none.
 func (x *index) find(name []byte) uint32 { return x.table.find(x.table.hash(name), name) }
 
-// add makes session id a taker and returns its place. locate is told when the
-// place of another taker changed.
+// add makes session id a taker and returns its place.
 func (x *index) add(name string, id uint32) membership {
 	key := []byte(name)
 	h := x.table.hash(key)
