@@ -13,9 +13,11 @@ const (
 	ReasonProtocol                   // RFC 6455 was broken
 	ReasonBinary                     // a binary message, which no client may send
 	ReasonUTF8                       // text that is not UTF-8
+	ReasonInflate                    // a compressed message that cannot be read
 	ReasonFlood                      // more messages a second than anybody needs
 	ReasonTooLarge                   // a message over limits.message_bytes
 	ReasonDisconnected               // a backend asked for it
+	ReasonRevoked                    // a backend revoked the user's tokens
 	ReasonReplaced                   // the user's session limit made room for a newer one
 	ReasonOtherUser                  // a renewal as somebody else
 	ReasonSlow                       // outbox over its limit
@@ -37,9 +39,11 @@ var reasons = [reasonCount]struct {
 	ReasonProtocol:     {1002, "protocol_error", "protocol error"},
 	ReasonBinary:       {1003, "binary", "binary messages are not taken"},
 	ReasonUTF8:         {1007, "bad_utf8", "text was not valid UTF-8"},
+	ReasonInflate:      {1007, "bad_deflate", "compressed data was not valid"},
 	ReasonFlood:        {1008, "too_many_messages", "too many messages"},
 	ReasonTooLarge:     {1009, "too_large", "message too large"},
 	ReasonDisconnected: {4000, "disconnected", "disconnected by the backend"},
+	ReasonRevoked:      {4000, "revoked", "revoked by the backend"},
 	ReasonReplaced:     {4001, "replaced", "replaced by a newer session"},
 	ReasonOtherUser:    {4002, "other_user", "renewed as another user"},
 	ReasonSlow:         {4100, "slow_consumer", "slow consumer"},

@@ -10,9 +10,9 @@ import (
 func TestReasons(t *testing.T) {
 	want := map[Reason]uint16{
 		ReasonClient: 1000, ReasonDrain: 1001,
-		ReasonProtocol: 1002, ReasonBinary: 1003, ReasonUTF8: 1007, ReasonFlood: 1008, ReasonTooLarge: 1009,
+		ReasonProtocol: 1002, ReasonBinary: 1003, ReasonUTF8: 1007, ReasonInflate: 1007, ReasonFlood: 1008, ReasonTooLarge: 1009,
 		ReasonLost:         1006,
-		ReasonDisconnected: 4000, ReasonReplaced: 4001, ReasonOtherUser: 4002,
+		ReasonDisconnected: 4000, ReasonRevoked: 4000, ReasonReplaced: 4001, ReasonOtherUser: 4002,
 		ReasonSlow: 4100, ReasonHeartbeat: 4101, ReasonOverload: 4102,
 		ReasonExpired: 4200,
 	}
@@ -30,7 +30,7 @@ func TestReasons(t *testing.T) {
 			t.Errorf("%d and %d are both called %s", other, r, r)
 		}
 		labels[r.String()] = r
-		if other, ok := codes[r.Code()]; ok {
+		if other, ok := codes[r.Code()]; ok && r != ReasonRevoked && r != ReasonInflate {
 			t.Errorf("%s and %s both have code %d", other, r, r.Code())
 		}
 		codes[r.Code()] = r

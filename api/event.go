@@ -30,6 +30,27 @@ type Event struct {
 	Time    time.Time // the stream's for a stored event, else the receipt's
 	Format  Format
 	Data    []byte // the payload as published
+
+	Type       string      // CloudEvents' ce-type
+	Trace      string      // the publisher's traceparent (W3C Trace Context)
+	Attributes []Attribute // CloudEvents' others, in order of their names
+
+	Seq      uint64    // in the stored stream; 0 when not stored
+	Collapse string    // a newer event of the same subject and key replaces this one while it waits
+	Expires  time.Time // not sent after it; zero: never
+	Reply    string    // where a receipt is wanted; never of a stored event
+}
+
+// Attribute is one of CloudEvents' context attributes, its name without ce-.
+type Attribute struct{ Name, Value string }
+
+// Size is what an event brings that its publisher can make large, in bytes.
+func (e *Event) Size() int {
+	n := len(e.Data) + len(e.ID) + len(e.Type) + len(e.Trace)
+	for _, a := range e.Attributes {
+		n += len(a.Name) + len(a.Value)
+	}
+	return n
 }
 
 // AppendEvent appends the event frame: one line of valid UTF-8, whatever the
@@ -41,14 +62,35 @@ func AppendEvent(dst []byte, e *Event) []byte {
 		dst = append(dst, `,"id":`...)
 		dst = appendString(dst, e.ID)
 	}
-	if e.Cursor != "" {
-		dst = append(dst, `,"cursor":`...)
-		dst = appendString(dst, e.Cursor)
+	dst = appendCursor(dst, e.Cursor)
+	if e.Type != "" {
+		dst = append(dst, `,"event":`...)
+		dst = appendString(dst, e.Type)
+	}
+	if e.Trace != "" {
+		dst = append(dst, `,"trace":`...)
+		dst = appendString(dst, e.Trace)
 	}
 	dst = append(dst, `,"time":"`...)
 	dst = appendTime(dst, e.Time)
 	dst = append(dst, '"')
+	dst = appendAttributes(dst, e.Attributes)
 	dst = appendData(dst, e.Format, e.Data)
+	return append(dst, '}')
+}
+
+func appendAttributes(dst []byte, all []Attribute) []byte {
+	if len(all) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"attributes":{`...)
+	for i, a := range all {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendString(dst, a.Name), ':')
+		dst = appendString(dst, a.Value)
+	}
 	return append(dst, '}')
 }
 

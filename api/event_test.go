@@ -40,10 +40,17 @@ func goldenFrames() []struct{ name, frame string } {
 		Session: "AAAAAAAAAAAAAAAAAAAAAA", User: "alice", Subjects: []string{"user.alice", "broadcast"},
 		Expires: noon, Heartbeat: time.Minute,
 	}
+	fresh := welcome
+	fresh.Cursor = "e1.42"
 	odd := Welcome{Session: "s", User: `a"b\`, Expires: noon.In(time.FixedZone("", 3600)), Heartbeat: 1500 * time.Millisecond}
 
 	return []struct{ name, frame string }{
 		{"event with everything", event(Event{ID: "m-1", Cursor: "e1.42", Data: []byte(`{"a":1}`)})},
+		{"event of CloudEvents", event(Event{
+			ID: "m-1", Cursor: "e1.42", Type: "com.example.order.paid", Trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+			Attributes: []Attribute{{"source", "/orders"}, {"specversion", "1.0"}, {"subject", `a"b`}}, Data: []byte(`{"a":1}`),
+		})},
+		{"event with a trace only", event(Event{Trace: "00-1-2-01", Data: []byte(`1`)})},
 		{"event with an id only", event(Event{ID: "m-1", Data: []byte(`1`)})},
 		{"event with a cursor only", event(Event{Cursor: "e1.42", Data: []byte(`1`)})},
 		{"event in another zone", event(Event{Time: noon.In(time.FixedZone("", -7200)), Data: []byte(`1`)})},
@@ -79,16 +86,26 @@ func goldenFrames() []struct{ name, frame string } {
 		{"forced binary padded", binary("a?>~")},
 
 		{"welcome", string(AppendWelcome(nil, &welcome))},
+		{"welcome with cursor", string(AppendWelcome(nil, &fresh))},
 		{"welcome of an odd user", string(AppendWelcome(nil, &odd))},
-		{"pong", string(AppendPong(nil, ""))},
-		{"pong with ref", string(AppendPong(nil, "7\"\n"))},
-		{"resumed complete", string(AppendResumed(nil, true, 12))},
-		{"resumed with a gap", string(AppendResumed(nil, false, 0))},
-		{"drain", string(AppendDrain(nil, 1234*time.Millisecond))},
-		{"drain at once", string(AppendDrain(nil, 0))},
+		{"pong", string(AppendPong(nil, "", ""))},
+		{"pong with ref", string(AppendPong(nil, "7\"\n", ""))},
+		{"pong with cursor", string(AppendPong(nil, "7", "e1.42"))},
+		{"resumed complete", string(AppendResumed(nil, &Resumed{Complete: true, Replayed: 12, Cursor: "e1.42"}))},
+		{"resumed without a stream", string(AppendResumed(nil, &Resumed{}))},
+		{"resumed of one subject", string(AppendResumed(nil, &Resumed{Ref: "1", Complete: true, Cursor: "e1.42"}))},
+		{"dropped", string(AppendDropped(nil, "prices.EURUSD", 17))},
+		{"drain", string(AppendDrain(nil, 1234*time.Millisecond, "e1.42"))},
+		{"drain at once", string(AppendDrain(nil, 0, ""))},
 		{"error", string(AppendError(nil, "", CodeBadRequest, "a message needs a type"))},
 		{"error with ref", string(AppendError(nil, "7", CodeForbidden, `no "x"`))},
 		{"error limit", string(AppendError(nil, "7", CodeLimit, "x"))},
+		{"subscribed", string(AppendSubscribed(nil, "1", "rooms.42"))},
+		{"subscribed without ref", string(AppendSubscribed(nil, "", "rooms.*.>"))},
+		{"unsubscribed", string(AppendUnsubscribed(nil, "2", "rooms.42"))},
+		{"unsubscribed unasked", string(AppendUnsubscribed(nil, "", "rooms.\"é"))},
+		{"renewed", string(AppendRenewed(nil, "3", noon, []string{"user.alice", "rooms.42"}))},
+		{"renewed without ref", string(AppendRenewed(nil, "", noon, nil))},
 		{"error unavailable", string(AppendError(nil, "7", CodeUnavailable, "x"))},
 	}
 }

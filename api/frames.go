@@ -12,6 +12,7 @@ type Welcome struct {
 	Subjects  []string  // what the session receives
 	Expires   time.Time // the token's exp
 	Heartbeat time.Duration
+	Cursor    string // where the session begins; empty where the client brought its own, or without a stream
 }
 
 // AppendWelcome appends the welcome frame.
@@ -20,41 +21,100 @@ func AppendWelcome(dst []byte, w *Welcome) []byte {
 	dst = appendString(dst, w.Session)
 	dst = append(dst, `,"user":`...)
 	dst = appendString(dst, w.User)
+	dst = appendSubjects(dst, w.Subjects)
+	dst = appendExpires(dst, w.Expires)
+	dst = append(dst, `,"heartbeat":`...)
+	dst = strconv.AppendInt(dst, int64(w.Heartbeat/time.Second), 10)
+	return append(appendCursor(dst, w.Cursor), '}')
+}
+
+func appendSubjects(dst []byte, subjects []string) []byte {
 	dst = append(dst, `,"subjects":[`...)
-	for i, s := range w.Subjects {
+	for i, s := range subjects {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
 		dst = appendString(dst, s)
 	}
-	dst = append(dst, `],"expires":"`...)
-	dst = w.Expires.UTC().AppendFormat(dst, time.RFC3339)
-	dst = append(dst, `","heartbeat":`...)
-	dst = strconv.AppendInt(dst, int64(w.Heartbeat/time.Second), 10)
-	return append(dst, '}')
+	return append(dst, ']')
 }
 
-// AppendPong appends the answer to a client's ping message.
-func AppendPong(dst []byte, ref string) []byte {
+func appendExpires(dst []byte, at time.Time) []byte {
+	dst = append(dst, `,"expires":"`...)
+	dst = at.UTC().AppendFormat(dst, time.RFC3339)
+	return append(dst, '"')
+}
+
+// AppendSubscribed appends the reply to a subscribe that was granted: events of
+// the subject come from now on.
+func AppendSubscribed(dst []byte, ref, subject string) []byte {
+	return appendSubjectFrame(dst, "subscribed", ref, subject)
+}
+
+// AppendUnsubscribed appends the reply to an unsubscribe; without ref it is the
+// notice that a renewed token no longer grants the subject.
+func AppendUnsubscribed(dst []byte, ref, subject string) []byte {
+	return appendSubjectFrame(dst, "unsubscribed", ref, subject)
+}
+
+func appendSubjectFrame(dst []byte, kind, ref, subject string) []byte {
+	dst = append(dst, `{"type":"`...)
+	dst = append(dst, kind...)
+	dst = appendRef(append(dst, '"'), ref)
+	dst = append(dst, `,"subject":`...)
+	return append(appendString(dst, subject), '}')
+}
+
+// AppendRenewed appends the reply to a renew: until when the session lasts now,
+// and what it receives.
+func AppendRenewed(dst []byte, ref string, expires time.Time, subjects []string) []byte {
+	dst = append(dst, `{"type":"renewed"`...)
+	dst = appendRef(dst, ref)
+	dst = appendExpires(dst, expires)
+	return append(appendSubjects(dst, subjects), '}')
+}
+
+// AppendPong appends the answer to a client's ping message. cursor is the place
+// up to which the session has everything, empty without a stream.
+func AppendPong(dst []byte, ref, cursor string) []byte {
 	dst = append(dst, `{"type":"pong"`...)
-	return append(appendRef(dst, ref), '}')
+	return append(appendCursor(appendRef(dst, ref), cursor), '}')
 }
 
-// AppendResumed appends how a resume went. complete is false where events may
-// be missing, so that the app must reload its state.
-func AppendResumed(dst []byte, complete bool, replayed int) []byte {
-	dst = append(dst, `{"type":"resumed","complete":`...)
-	dst = strconv.AppendBool(dst, complete)
+// Resumed is how a replay went.
+type Resumed struct {
+	Ref      string // of the subscribe; empty for the whole session
+	Complete bool   // false: events may be missing, the app must reload its state
+	Replayed int    // events
+	Cursor   string // the place reached; empty without a stream
+}
+
+// AppendResumed appends the end of a replay, or the notice that there is a gap.
+func AppendResumed(dst []byte, r *Resumed) []byte {
+	dst = append(dst, `{"type":"resumed"`...)
+	dst = appendRef(dst, r.Ref)
+	dst = append(dst, `,"complete":`...)
+	dst = strconv.AppendBool(dst, r.Complete)
 	dst = append(dst, `,"replayed":`...)
-	dst = strconv.AppendInt(dst, int64(replayed), 10)
-	return append(dst, '}')
+	dst = strconv.AppendInt(dst, int64(r.Replayed), 10)
+	return append(appendCursor(dst, r.Cursor), '}')
 }
 
-// AppendDrain appends the announcement of a planned close.
-func AppendDrain(dst []byte, reconnectAfter time.Duration) []byte {
+// AppendDropped appends the notice that a policy dropped events of a subject,
+// because the client reads too slowly. It stands where the gap is.
+func AppendDropped(dst []byte, subject string, count int) []byte {
+	dst = append(dst, `{"type":"dropped","subject":`...)
+	dst = appendString(dst, subject)
+	dst = append(dst, `,"count":`...)
+	return append(strconv.AppendInt(dst, int64(count), 10), '}')
+}
+
+// AppendDrain appends the announcement of a planned close. cursor is as in a
+// pong.
+func AppendDrain(dst []byte, reconnectAfter time.Duration, cursor string) []byte {
 	dst = append(dst, `{"type":"drain","reconnect_after_ms":`...)
 	dst = strconv.AppendInt(dst, reconnectAfter.Milliseconds(), 10)
-	return append(dst, '}')
+	return append(appendCursor(dst, cursor), '}')
 }
 
 // AppendError appends the reply to a control message that could not be
@@ -67,6 +127,14 @@ func AppendError(dst []byte, ref string, code ErrorCode, message string) []byte 
 	dst = append(dst, `,"message":`...)
 	dst = appendString(dst, message)
 	return append(dst, '}')
+}
+
+func appendCursor(dst []byte, cursor string) []byte {
+	if cursor == "" {
+		return dst
+	}
+	dst = append(dst, `,"cursor":`...)
+	return appendString(dst, cursor)
 }
 
 func appendRef(dst []byte, ref string) []byte {

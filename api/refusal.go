@@ -32,7 +32,6 @@ const (
 	RefusedRate                    // 429
 	RefusedHeadSize                // 431
 	RefusedNeedsStream             // 501
-	RefusedUnsupported             // 501
 	RefusedFull                    // 503
 	RefusedDraining                // 503
 	RefusedDescriptors             // 503
@@ -55,7 +54,6 @@ var refusals = [refusalCount]struct {
 	RefusedRate:        {http.StatusTooManyRequests, "rate"},
 	RefusedHeadSize:    {http.StatusRequestHeaderFieldsTooLarge, "head_too_large"},
 	RefusedNeedsStream: {http.StatusNotImplemented, "needs_stream"},
-	RefusedUnsupported: {http.StatusNotImplemented, "unsupported"},
 	RefusedFull:        {http.StatusServiceUnavailable, "full"},
 	RefusedDraining:    {http.StatusServiceUnavailable, "draining"},
 	RefusedDescriptors: {http.StatusServiceUnavailable, "descriptors"},
@@ -77,9 +75,15 @@ func (k RefusalKind) Status() int { return refusals[k].status }
 // String is the error code in the body and the metric label.
 func (k RefusalKind) String() string { return refusals[k].code }
 
-// AppendRefusal appends the whole HTTP/1.1 answer. cors is the origin that may
-// read it, or empty. The connection ends after it.
-func AppendRefusal(dst []byte, r Refusal, cors string) []byte {
+// CORS is which page may read an answer. The zero value is none.
+type CORS struct {
+	Origin      string // checked by the caller
+	Credentials bool   // the page may send its cookie with the request
+}
+
+// AppendRefusal appends the whole HTTP/1.1 answer. The connection ends after
+// it.
+func AppendRefusal(dst []byte, r Refusal, cors CORS) []byte {
 	body := append([]byte(`{"error":`), appendString(nil, r.Kind.String())...)
 	body = append(body, `,"message":`...)
 	body = append(appendString(body, r.Message), '}', '\n')
@@ -91,7 +95,11 @@ func AppendRefusal(dst []byte, r Refusal, cors string) []byte {
 	dst = append(dst, http.StatusText(status)...)
 	dst = append(dst, "\r\nContent-Type: application/json\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(body)), 10)
-	dst = append(dst, "\r\nCache-Control: no-store\r\nConnection: close\r\n"...)
+	dst = append(dst, "\r\nCache-Control: no-store\r\nConnection: close"...)
+	if r.Kind == RefusedUpgrade {
+		dst = append(dst, ", Upgrade"...) // RFC 9110 §7.8
+	}
+	dst = append(dst, "\r\n"...)
 	switch r.Kind {
 	case RefusedToken:
 		dst = append(dst, "WWW-Authenticate: Bearer"...)
@@ -116,27 +124,28 @@ func AppendRefusal(dst []byte, r Refusal, cors string) []byte {
 	return append(dst, body...)
 }
 
-// AppendCORS appends the header lines that let the page of an allowed origin
-// read an answer, its Retry-After and WWW-Authenticate included. The caller
-// has checked the origin; an empty one appends nothing.
-func AppendCORS(dst []byte, origin string) []byte {
-	if origin == "" {
+// AppendCORS appends the header lines that let a page read an answer, its
+// Retry-After and WWW-Authenticate included.
+func AppendCORS(dst []byte, cors CORS) []byte {
+	if cors.Origin == "" {
 		return dst
 	}
 	dst = append(dst, "Access-Control-Allow-Origin: "...)
-	dst = append(dst, origin...)
+	dst = append(dst, cors.Origin...)
+	if cors.Credentials {
+		dst = append(dst, "\r\nAccess-Control-Allow-Credentials: true"...)
+	}
 	return append(dst, "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Retry-After, WWW-Authenticate\r\n"...)
 }
 
-// AppendPreflight appends the answer to a CORS preflight from an allowed
-// origin.
-func AppendPreflight(dst []byte, origin string) []byte {
+// AppendPreflight appends the answer to a CORS preflight.
+func AppendPreflight(dst []byte, cors CORS) []byte {
 	dst = append(dst, "HTTP/1.1 204 No Content\r\nConnection: close\r\n"...)
-	if origin != "" {
+	if cors.Origin != "" {
 		dst = append(dst, "Access-Control-Allow-Methods: GET\r\n"+
 			"Access-Control-Allow-Headers: Authorization, Last-Event-ID, Cache-Control\r\n"+
 			"Access-Control-Max-Age: 600\r\n"...)
 	}
-	dst = AppendCORS(dst, origin)
+	dst = AppendCORS(dst, cors)
 	return append(dst, "\r\n"...)
 }

@@ -37,15 +37,15 @@ func TestRefusals(t *testing.T) {
 	want := map[RefusalKind]int{
 		RefusedMalformed: 400, RefusedToken: 401, RefusedOrigin: 403, RefusedForbidden: 403, RefusedPath: 404,
 		RefusedMethod: 405, RefusedSlowHead: 408, RefusedUpgrade: 426, RefusedRate: 429, RefusedHeadSize: 431,
-		RefusedNeedsStream: 501, RefusedUnsupported: 501,
-		RefusedFull: 503, RefusedDraining: 503, RefusedDescriptors: 503,
+		RefusedNeedsStream: 501,
+		RefusedFull:        503, RefusedDraining: 503, RefusedDescriptors: 503,
 	}
 	code := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 	codes := map[string]bool{RefusedNot.String(): true}
 	const message = "quote \" slash \\ break \r\n end \xff <é>"
 	for _, k := range RefusalKinds() {
 		t.Run(k.String(), func(t *testing.T) {
-			resp, body := readAnswer(t, AppendRefusal([]byte(nil), Refusal{Kind: k, Message: message}, ""))
+			resp, body := readAnswer(t, AppendRefusal([]byte(nil), Refusal{Kind: k, Message: message}, CORS{}))
 			if status, ok := want[k]; !ok || resp.StatusCode != status || k.Status() != status {
 				t.Errorf("status is %d, want %d", resp.StatusCode, status)
 			}
@@ -88,8 +88,8 @@ func TestRefusals(t *testing.T) {
 
 func TestRefusalHeaders(t *testing.T) {
 	for _, tc := range []struct {
-		r                   Refusal
-		cors, header, value string
+		r                     Refusal
+		origin, header, value string
 	}{
 		{Refusal{Kind: RefusedToken}, "", "WWW-Authenticate", "Bearer"},
 		{Refusal{Kind: RefusedToken, BadToken: true}, "", "WWW-Authenticate", `Bearer error="invalid_token"`},
@@ -109,16 +109,16 @@ func TestRefusalHeaders(t *testing.T) {
 		{Refusal{Kind: RefusedToken}, "https://app.example", "Vary", "Origin"},
 		{Refusal{Kind: RefusedToken}, "", "Access-Control-Expose-Headers", ""},
 	} {
-		resp, _ := readAnswer(t, AppendRefusal(nil, tc.r, tc.cors))
+		resp, _ := readAnswer(t, AppendRefusal(nil, tc.r, CORS{Origin: tc.origin}))
 		if got := resp.Header.Get(tc.header); got != tc.value {
-			t.Errorf("%+v for %q: %s is %q, want %q", tc.r, tc.cors, tc.header, got, tc.value)
+			t.Errorf("%+v for %q: %s is %q, want %q", tc.r, tc.origin, tc.header, got, tc.value)
 		}
 	}
 }
 
 func TestPreflight(t *testing.T) {
 	for _, origin := range []string{"", "https://app.example"} {
-		resp, body := readAnswer(t, AppendPreflight(nil, origin))
+		resp, body := readAnswer(t, AppendPreflight(nil, CORS{Origin: origin}))
 		if resp.StatusCode != http.StatusNoContent || len(body) > 0 || !resp.Close {
 			t.Errorf("%q: status %d, body %q, close %v", origin, resp.StatusCode, body, resp.Close)
 		}
@@ -148,15 +148,37 @@ func TestPreflight(t *testing.T) {
 func TestAnswersAreAppended(t *testing.T) {
 	before := []byte("before")
 	for name, got := range map[string][]byte{
-		"refusal":   AppendRefusal(before, Refusal{Kind: RefusedPath}, "https://a"),
-		"preflight": AppendPreflight(before, "https://a"),
-		"cors":      AppendCORS(before, "https://a"),
+		"refusal":   AppendRefusal(before, Refusal{Kind: RefusedPath}, CORS{Origin: "https://a"}),
+		"preflight": AppendPreflight(before, CORS{Origin: "https://a"}),
+		"cors":      AppendCORS(before, CORS{Origin: "https://a"}),
 	} {
 		if !bytes.HasPrefix(got, before) || len(got) == len(before) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
-	if got := AppendCORS(before, ""); !bytes.Equal(got, before) {
+	if got := AppendCORS(before, CORS{}); !bytes.Equal(got, before) {
 		t.Errorf("without an origin: %q", got)
+	}
+}
+
+// TestCredentials: only a page that may send its cookie is told so.
+func TestCredentials(t *testing.T) {
+	const name = "Access-Control-Allow-Credentials"
+	for _, tc := range []struct {
+		cors CORS
+		want string
+	}{
+		{CORS{"https://a", true}, "true"},
+		{CORS{"https://a", false}, ""},
+		{CORS{"", true}, ""},
+	} {
+		for what, raw := range map[string][]byte{
+			"refusal":   AppendRefusal(nil, Refusal{Kind: RefusedToken}, tc.cors),
+			"preflight": AppendPreflight(nil, tc.cors),
+		} {
+			if resp, _ := readAnswer(t, raw); resp.Header.Get(name) != tc.want {
+				t.Errorf("%s for %+v: %q", what, tc.cors, resp.Header.Get(name))
+			}
+		}
 	}
 }

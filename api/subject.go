@@ -108,3 +108,44 @@ func Match(pattern, subject string) bool {
 		pattern, subject = prest, srest
 	}
 }
+
+// Covers reports whether every subject that matches the valid pattern q matches
+// the valid pattern p as well: who may see p may see q.
+func Covers(p, q string) bool {
+	for {
+		pt, prest, pmore := strings.Cut(p, ".")
+		if pt == ">" {
+			return true // q has a token here, and each of its subjects one or more
+		}
+		qt, qrest, qmore := strings.Cut(q, ".")
+		if qt == ">" || pt != "*" && pt != qt {
+			return false
+		}
+		if pmore != qmore {
+			return false
+		}
+		if !pmore {
+			return true
+		}
+		p, q = prest, qrest
+	}
+}
+
+// Overlap reports whether some subject matches both of the valid patterns.
+func Overlap(p, q string) bool {
+	for {
+		pt, prest, pmore := strings.Cut(p, ".")
+		qt, qrest, qmore := strings.Cut(q, ".")
+		switch {
+		case pt == ">" || qt == ">":
+			return true // both have a token here, and > takes whatever follows
+		case pt != "*" && qt != "*" && pt != qt:
+			return false
+		case pmore != qmore:
+			return false
+		case !pmore:
+			return true
+		}
+		p, q = prest, qrest
+	}
+}

@@ -183,3 +183,88 @@ func TestMatchAgainstReference(t *testing.T) {
 		t.Errorf("%d matches and %d others were tried", hits, misses)
 	}
 }
+
+// patterns draws patterns over few tokens, so that many of them meet.
+func patterns() *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		tokens := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "*"}), 1, 4).Draw(t, "tokens")
+		if rapid.Bool().Draw(t, "tail") {
+			tokens[len(tokens)-1] = ">"
+		}
+		return strings.Join(tokens, ".")
+	})
+}
+
+// everySubject are all subjects of up to five tokens over a and b, and c, which
+// no pattern names: enough to tell patterns of four tokens apart.
+func everySubject() []string {
+	level, all := []string{""}, []string(nil)
+	for range 5 {
+		var next []string
+		for _, s := range level {
+			for _, token := range []string{"a", "b", "c"} {
+				next = append(next, strings.TrimPrefix(s+"."+token, "."))
+			}
+		}
+		all = append(all, next...)
+		level = next
+	}
+	return all
+}
+
+// TestCoversAndOverlapByEnumeration holds both against their own definition.
+func TestCoversAndOverlapByEnumeration(t *testing.T) {
+	subjects := everySubject()
+	var covered, apart int
+	rapid.Check(t, func(t *rapid.T) {
+		p, q := patterns().Draw(t, "p"), patterns().Draw(t, "q")
+		covers, overlap := true, false
+		for _, s := range subjects {
+			inP, inQ := Match(p, s), Match(q, s)
+			covers = covers && (inP || !inQ)
+			overlap = overlap || inP && inQ
+		}
+		if Covers(p, q) != covers {
+			t.Fatalf("Covers(%q, %q) is %v", p, q, !covers)
+		}
+		if Overlap(p, q) != overlap || Overlap(q, p) != overlap {
+			t.Fatalf("Overlap(%q, %q) is %v", p, q, !overlap)
+		}
+		if covers {
+			covered++
+		}
+		if !overlap {
+			apart++
+		}
+	})
+	if covered == 0 || apart == 0 {
+		t.Errorf("%d pairs covered, %d apart: the generator proves nothing", covered, apart)
+	}
+}
+
+// TestShapes: a pattern matches a subject just when its shape makes the pattern
+// of the subject.
+func TestShapes(t *testing.T) {
+	subjects := everySubject()
+	rapid.Check(t, func(t *rapid.T) {
+		p, s := patterns().Draw(t, "pattern"), rapid.SampledFrom(subjects).Draw(t, "subject")
+		sh := ShapeOf(p)
+		made := sh.Fits(strings.Count(s, ".")+1) && string(sh.Apply(nil, s)) == p
+		if made != Match(p, s) {
+			t.Fatalf("%s of %s: %v", p, s, made)
+		}
+	})
+	var held Shapes
+	for _, p := range []string{"a.*", "b.*", "*.a", "a.*"} {
+		held.Count(p, 1)
+	}
+	if len(held) != 2 {
+		t.Errorf("%d shapes of two", len(held))
+	}
+	for _, p := range []string{"a.*", "*.a", "b.*"} {
+		held.Count(p, -1)
+	}
+	if held.Count("a.*", -1); len(held) != 0 {
+		t.Errorf("%d shapes of none", len(held))
+	}
+}

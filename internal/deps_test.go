@@ -22,9 +22,17 @@ var floors = map[string][]string{
 	"web":              nil,
 	"cmd/gateway":      {"api", "internal/auth", "internal/bus", "internal/poll", "internal/session", "web"},
 	// Benchmarks see the gateway from outside.
-	"cmd/loadgen":           {"api"},
+	"cmd/loadgen":           {"api", "test/servers"},
 	"test/peers/plain":      {"api"},
+	"test/delivery":         {"api", "test/servers"},
+	"test/servers":          nil,
 	"test/peers/natsserver": nil,
+	// Examples are applications: they know NATS, tokens and the public address.
+	"examples/local":         nil,
+	"examples/visit":         nil,
+	"examples/chat":          {"examples/local"},
+	"examples/notifications": {"examples/local"},
+	"examples/prices":        {"examples/local"},
 }
 
 // owners are the packages that alone may import something, inside internal/.

@@ -1,10 +1,10 @@
-// Package web holds the demo page of the dev command: plain files, no build
-// step, nothing loaded from elsewhere.
+// Package web holds the pages of the dev command: plain files, no build step,
+// nothing loaded from elsewhere.
 package web
 
 import "embed"
 
-// Page is the demo page, index.html at its root.
+// Page is index.html, the demo, and console.html, one session frame by frame.
 //
-//go:embed index.html
+//go:embed index.html console.html
 var Page embed.FS

@@ -28,8 +28,11 @@ type admin struct {
 
 func startAdmin(g *gateway, level *zap.AtomicLevel) (*admin, error) {
 	a := &admin{failed: make(chan error, 2)}
-	var err error
-	if a.addr, err = a.serve("admin.listen", g.cfg.Admin.Listen, adminRoutes(g)); err != nil {
+	page, err := newStatus(g)
+	if err != nil {
+		return nil, err
+	}
+	if a.addr, err = a.serve("admin.listen", g.cfg.Admin.Listen, adminRoutes(g, page)); err != nil {
 		return nil, err
 	}
 	if g.cfg.Admin.DebugListen == "" {
@@ -64,7 +67,7 @@ func (a *admin) close() {
 	a.serving.Wait()
 }
 
-func adminRoutes(g *gateway) http.Handler {
+func adminRoutes(g *gateway, page *status) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
@@ -80,6 +83,7 @@ func adminRoutes(g *gateway) http.Handler {
 		}
 		_, _ = fmt.Fprintln(w, "ok")
 	})
+	page.serveOn(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return mux
 }

@@ -131,7 +131,7 @@ func quoted(s string) string {
 // shows is what a person would see, for a failed test.
 func (p *tab) shows() string {
 	text, err := chromedp.Run(p.ctx, chromedp.Evaluate[string](
-		`["status", "told", "events", "log"].map((id) => id + ": " + document.getElementById(id)?.innerText).join("\n")`))
+		`["status", "told", "events", "log", "said", "lanes", "canvas-state"].map((id) => id + ": " + document.getElementById(id)?.innerText).join("\n")`))
 	if err != nil {
 		return "and the page does not answer: " + err.Error()
 	}

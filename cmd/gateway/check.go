@@ -29,10 +29,10 @@ func (c *checkCommand) Run(s *invocation) error {
 	if err != nil {
 		return err
 	}
-	if err := needKey(cfg); err != nil {
+	if err := printConfig(s.stdout, cfg, from); err != nil {
 		return err
 	}
-	return printConfig(s.stdout, cfg, from)
+	return needKey(cfg)
 }
 
 // printConfig writes the configuration as YAML, in the table's order.
@@ -44,12 +44,17 @@ func printConfig(w io.Writer, cfg *Config, from origins) error {
 			continue
 		}
 		value := valueNode(k, reflect.ValueOf(cfg).Elem().FieldByIndex(k.index).Interface())
-		if source := from[k.name]; source != "" {
-			value.LineComment = "# " + oneLine(source)
-		}
 		path := strings.Split(k.name, ".")
+		name := &yaml.Node{Kind: yaml.ScalarNode, Value: path[len(path)-1]}
+		if source := from[k.name]; source != "" {
+			commented := value
+			if value.Kind == yaml.SequenceNode && value.Style != yaml.FlowStyle {
+				commented = name // behind the list it would stand at the next key
+			}
+			commented.LineComment = "# " + oneLine(source)
+		}
 		parent := section(sections, path[:len(path)-1])
-		parent.Content = append(parent.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: path[len(path)-1]}, value)
+		parent.Content = append(parent.Content, name, value)
 	}
 	e := yaml.NewEncoder(w)
 	e.SetIndent(2)
@@ -74,6 +79,9 @@ func section(sections map[string]*yaml.Node, path []string) *yaml.Node {
 }
 
 func valueNode(k *key, value any) *yaml.Node {
+	if k.object != nil {
+		return objectsNode(k, reflect.ValueOf(value))
+	}
 	switch v := value.(type) {
 	case []string:
 		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
@@ -81,7 +89,7 @@ func valueNode(k *key, value any) *yaml.Node {
 			list.Content = append(list.Content, textNode(s))
 		}
 		return list
-	case int:
+	case int, bool:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: text(v)}
 	case Size, time.Duration:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: text(v)}
@@ -94,6 +102,25 @@ func valueNode(k *key, value any) *yaml.Node {
 		s = bus.Redact(s)
 	}
 	return textNode(s)
+}
+
+// objectsNode is a list of objects, without what is not set in them.
+func objectsNode(k *key, list reflect.Value) *yaml.Node {
+	all := &yaml.Node{Kind: yaml.SequenceNode}
+	if list.Len() == 0 {
+		all.Style = yaml.FlowStyle
+	}
+	for i := range list.Len() {
+		one := &yaml.Node{Kind: yaml.MappingNode}
+		for _, member := range k.object.keys {
+			field := list.Index(i).FieldByIndex(member.index)
+			if member.fileOf == nil && !field.IsZero() {
+				one.Content = append(one.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: member.name}, valueNode(member, field.Interface()))
+			}
+		}
+		all.Content = append(all.Content, one)
+	}
+	return all
 }
 
 // textNode lets the encoder decide about quotes.

@@ -25,6 +25,8 @@ type commandLine struct {
 	Token   tokenCommand   `cmd:"" help:"Make a token for development and tests."`
 	Pub     pubCommand     `cmd:"" help:"Publish one event over NATS."`
 	Tail    tailCommand    `cmd:"" help:"Connect as a client and print what comes."`
+	Why     whyCommand     `cmd:"" help:"Ask all gateways why a user did not get an event."`
+	Ctl     ctlCommand     `cmd:"" help:"Control all gateways: sessions, disconnect, revoke, rebalance, stats, loglevel."`
 	Check   checkCommand   `cmd:"" help:"Validate the configuration and print what is in force."`
 	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`
 }
@@ -33,8 +35,11 @@ type commandLine struct {
 func (c *commandLine) prepare() {
 	c.Dev.addFlags(true)
 	for _, f := range []*configFlags{
-		&c.Serve.configFlags, &c.Token.configFlags, &c.Pub.configFlags, &c.Tail.configFlags, &c.Check.configFlags,
+		&c.Serve.configFlags, &c.Token.configFlags, &c.Pub.configFlags, &c.Tail.configFlags, &c.Check.configFlags, &c.Why.configFlags,
 	} {
+		f.addFlags(false)
+	}
+	for _, f := range c.Ctl.flags() {
 		f.addFlags(false)
 	}
 }
@@ -48,17 +53,17 @@ type configFlags struct {
 // addFlags makes the flags of the table: a struct with one field for each key.
 // They are all text, so that a bad value has the same error as in the file.
 func (c *configFlags) addFlags(dev bool) {
-	fields := make([]reflect.StructField, len(keys().keys))
-	for i, k := range keys().keys {
+	var fields []reflect.StructField
+	for _, k := range keys().flags() {
 		tag := fmt.Sprintf("name:%q sep:\"none\" group:\"Configuration\" placeholder:%q help:%q", k.name, k.kind(), flagHelp(k, dev))
 		if a := k.aliases(); a != nil {
 			tag += fmt.Sprintf(" aliases:%q", strings.Join(a, ","))
 		}
-		fields[i] = reflect.StructField{
-			Name: "Key" + strconv.Itoa(i),
+		fields = append(fields, reflect.StructField{
+			Name: "Key" + strconv.Itoa(len(fields)),
 			Type: reflect.TypeFor[[]string](),
 			Tag:  reflect.StructTag(tag),
-		}
+		})
 	}
 	c.Plugins = kong.Plugins{reflect.New(reflect.StructOf(fields)).Interface()}
 }
@@ -81,7 +86,7 @@ func flagHelp(k *key, dev bool) string {
 func (c *configFlags) load(s *invocation, dev bool) (*Config, origins, error) {
 	flags := map[string][]string{}
 	set := reflect.ValueOf(c.Plugins[0]).Elem()
-	for i, k := range keys().keys {
+	for i, k := range keys().flags() {
 		if values := set.Field(i).Interface().([]string); len(values) > 0 {
 			flags[k.name] = values
 		}
@@ -123,9 +128,13 @@ func (*devCommand) Help() string {
 }
 
 func (c *devCommand) Run(s *invocation) error {
-	cfg, _, err := c.load(s, true)
+	cfg, from, err := c.load(s, true)
 	if err != nil {
 		return err
 	}
-	return runDev(s.ctx, s.hurry, cfg, s.stdout)
+	secret := ""
+	if from["auth.hs256_secret"] == madeForThisRun {
+		secret = cfg.Auth.HS256Secret
+	}
+	return runDev(s.ctx, s.hurry, cfg, secret, s.stdout)
 }

@@ -40,13 +40,18 @@ func TestDefaults(t *testing.T) {
 		Admin:  AdminConfig{Listen: "127.0.0.1:9090", DebugListen: "127.0.0.1:6060"},
 		NATS:   NATSConfig{URL: "nats://127.0.0.1:4222", Prefix: "push", FlashPrefix: "flash", Interest: "wildcard"},
 		Auth: AuthConfig{
-			Leeway: 30 * time.Second, MaxLifetime: 24 * time.Hour, TokenBytes: 8 << 10,
+			Leeway: 30 * time.Second, MaxLifetime: 24 * time.Hour, TokenBytes: 8 << 10, CacheBytes: 16 << 20,
+			JWKSInterval: 10 * time.Second, JWKSRefresh: 5 * time.Minute,
 			Carriers: []string{"header", "subprotocol", "query"}, Origins: []string{},
 			PublicKeyFiles: []string{}, Algorithms: []string{},
 		},
 		Subscriptions: []string{"user.{sub}", "broadcast"},
-		Limits:        LimitsConfig{HalfOpen: 4096, EventBytes: 64 << 10, OutboxBytes: 256 << 10, MessageBytes: 4 << 10},
+		Limits:        LimitsConfig{HalfOpen: 4096, Subjects: 64, EventBytes: 64 << 10, OutboxBytes: 256 << 10, MessageBytes: 4 << 10, PollBytes: 1 << 20, Heartbeat: 15 * time.Minute, SessionsPerUserPolicy: "replace_oldest"},
+		Proxy:         ProxyConfig{Trusted: []string{}},
+		Durable:       DurableConfig{MaxAge: 24 * time.Hour, RingBytes: 64 << 20, RepublishPrefix: "pushed"},
 		Heartbeat:     time.Minute,
+		Compression:   true,
+		Flight:        FlightConfig{Events: 8192},
 		Drain:         DrainConfig{Delay: 5 * time.Second, Window: 30 * time.Second},
 		Log:           LogConfig{Level: "info"},
 		Dev:           DevConfig{NATSListen: "127.0.0.1:4222"},
@@ -67,9 +72,30 @@ func TestDefaults(t *testing.T) {
 	if again.Auth.HS256Secret == dev.Auth.HS256Secret {
 		t.Error("dev made the same secret twice")
 	}
+	want.Durable.Stream, want.Durable.Create = "PUSH", true
 	want.Listen, want.Drain, want.Auth.HS256Secret = "127.0.0.1:8080", DrainConfig{Window: time.Second}, dev.Auth.HS256Secret
 	if !reflect.DeepEqual(dev, want) {
 		t.Errorf("got  %+v\nwant %+v", dev, want)
+	}
+}
+
+// A value in a file of its own is as good as one that is written out: the later
+// source counts.
+func TestPrecedenceOfFiles(t *testing.T) {
+	one, two := fileWith(t, "one", strings.Repeat("a", 40)), fileWith(t, "two", strings.Repeat("b", 40))
+	file := fileWith(t, "gateway.yaml", "auth:\n  hs256_secret_file: "+one+"\n")
+	direct := fileWith(t, "direct.yaml", "auth:\n  hs256_secret: "+strings.Repeat("a", 40)+"\n")
+	for name, in := range map[string]input{
+		"environment over file's file": {file: file, env: []string{"GATEWAY_AUTH_HS256_SECRET=" + strings.Repeat("b", 40)}},
+		"environment's file over file": {file: direct, env: []string{"GATEWAY_AUTH_HS256_SECRET_FILE=" + two}},
+		"flag's file over all": {file: file, env: []string{"GATEWAY_AUTH_HS256_SECRET=" + strings.Repeat("c", 40)},
+			flags: map[string][]string{"auth.hs256_secret_file": {two}}},
+		"an empty variable beside a file": {env: []string{"GATEWAY_AUTH_HS256_SECRET=", "GATEWAY_AUTH_HS256_SECRET_FILE=" + two}},
+	} {
+		cfg, from := mustLoad(t, in)
+		if cfg.Auth.HS256Secret != strings.Repeat("b", 40) || from["auth.hs256_secret"] == "" {
+			t.Errorf("%s: %q from %q", name, cfg.Auth.HS256Secret, from["auth.hs256_secret"])
+		}
 	}
 }
 
@@ -148,6 +174,12 @@ func TestSchema(t *testing.T) {
 		if k.help() == "" || strings.HasSuffix(k.help(), ".") {
 			t.Errorf("%s: help %q is not one phrase", k.name, k.help())
 		}
+		if k.object != nil {
+			if keys().byEnv[k.env()] != nil {
+				t.Errorf("%s has a variable", k.name)
+			}
+			continue
+		}
 		if back := keys().byEnv[k.env()]; back != k {
 			t.Errorf("%s shares its variable %s", k.name, k.env())
 		}
@@ -219,4 +251,61 @@ func TestDidYouMean(t *testing.T) {
 func isConfigError(err error) bool {
 	var config *configError
 	return errors.As(err, &config)
+}
+
+const tenantsFile = `
+subscriptions: ["{issuer}.user.{sub}", "{issuer}.all"]
+auth:
+  issuers:
+    - name: red
+      issuer: https://red.example
+      audience: push
+      hs256_secret_file: SECRET
+      grant_ceiling: ["{issuer}.rooms.>"]
+    - name: blue
+      issuer: https://blue.example
+      jwks_url: https://blue.example/jwks.json
+      algorithms: [RS256, ES256]
+      subscriptions: ["sky.{sub}"]
+`
+
+func TestIssuers(t *testing.T) {
+	secret := fileWith(t, "red", testSecret+"\n")
+	file := fileWith(t, "gateway.yaml", strings.ReplaceAll(tenantsFile, "SECRET", secret))
+	cfg, _ := mustLoad(t, input{file: file})
+	want := []IssuerConfig{
+		{Name: "red", Issuer: "https://red.example", Audience: "push", HS256Secret: testSecret,
+			Subscriptions: []string{"{issuer}.user.{sub}", "{issuer}.all"}, GrantCeiling: []string{"{issuer}.rooms.>"}},
+		{Name: "blue", Issuer: "https://blue.example", JWKSURL: "https://blue.example/jwks.json",
+			Algorithms: []string{"RS256", "ES256"}, Subscriptions: []string{"sky.{sub}"}},
+	}
+	if got := cfg.issuers(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if err := needKey(cfg); err != nil {
+		t.Error(err)
+	}
+	got := command(nil, nil, "check", "--config", file)
+	if got.code != 0 || strings.Contains(got.out, testSecret) {
+		t.Errorf("check says %+v", got)
+	}
+	for _, line := range []string{"hs256_secret: '[redacted]'", "name: red", "jwks_url: https://blue.example/jwks.json", "grant_ceiling: ['{issuer}.rooms.>']"} {
+		if !strings.Contains(got.out, line) {
+			t.Errorf("check does not print %q:\n%s", line, got.out)
+		}
+	}
+	// In dev they stand instead of the secret that it would make.
+	dev, _ := mustLoad(t, input{dev: true, file: file})
+	if dev.Auth.HS256Secret != "" {
+		t.Error("dev made a secret beside the issuers")
+	}
+	token := command(nil, nil, "token", "--config", file, "--sub", "alice", "--issuer", "red")
+	if token.code != 0 || token.errors != "" {
+		t.Errorf("a token of red: %+v", token)
+	}
+	for _, args := range [][]string{{"--sub", "alice"}, {"--sub", "alice", "--issuer", "green"}} {
+		if got := command(nil, nil, append([]string{"token", "--config", file}, args...)...); got.code != 2 || !strings.Contains(got.errors, "red, blue") {
+			t.Errorf("%v: %+v", args, got)
+		}
+	}
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,8 +19,9 @@ import (
 )
 
 // runDev is the dev command: a gateway with an embedded NATS server, a secret
-// of its own and a demo page, until ctx ends.
-func runDev(ctx context.Context, hurry <-chan struct{}, cfg *Config, out io.Writer) error {
+// of its own and a demo page, until ctx ends. secret is the one that it may print:
+// empty where the user brought one.
+func runDev(ctx context.Context, hurry <-chan struct{}, cfg *Config, secret string, out io.Writer) error {
 	level := zap.NewAtomicLevel()
 	log := newLog(cfg, &level, os.Stderr, true)
 	defer func() { _ = log.Sync() }()
@@ -36,15 +38,30 @@ func runDev(ctx context.Context, hurry <-chan struct{}, cfg *Config, out io.Writ
 		return err
 	}
 	defer page.close()
-	g, err := newGateway(cfg, log, &level, page.take)
-	if err != nil {
-		return err
+	for first := true; ; first = false {
+		g, err := newGateway(cfg, log, &level, page.take)
+		if err != nil {
+			return err
+		}
+		if first {
+			cfg.keep(g)
+			if err := greet(out, cfg, secret, g); err != nil {
+				g.Close()
+				return err
+			}
+		}
+		if again, err := page.live(ctx, hurry, g); err != nil || !again {
+			return err
+		}
 	}
-	defer g.Close()
-	if err := greet(out, cfg, g); err != nil {
-		return err
+}
+
+// keep has a gateway that is started again be where the first one is.
+func (c *Config) keep(g *gateway) {
+	c.Listen, c.Admin.Listen = g.addr.String(), g.admin.addr.String()
+	if g.admin.debug != nil {
+		c.Admin.DebugListen = g.admin.debug.String()
 	}
-	return g.Run(ctx, hurry)
 }
 
 // embedded is a NATS server in this process, and the folder that it owns.
@@ -78,6 +95,8 @@ func startNATS(cfg *Config) (*embedded, error) {
 			return nil, err
 		}
 		ns.remove = dir
+	} else if err := usable(dir); err != nil {
+		return nil, configErrorf("dev.store_dir %q cannot be used: %v", dir, pathless(err))
 	}
 	ns.Server, err = server.NewServer(&server.Options{
 		ServerName: "pushgate-dev", Host: host, Port: port,
@@ -95,6 +114,19 @@ func startNATS(cfg *Config) (*embedded, error) {
 	return ns, nil
 }
 
+// usable makes a folder where it is missing, and tries to write there: the
+// server would only wait for itself in vain.
+func usable(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	probe, err := os.CreateTemp(dir, ".pushgate-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
 func (ns *embedded) close() {
 	ns.Shutdown()
 	ns.WaitForShutdown()
@@ -108,26 +140,35 @@ func (ns *embedded) removeDir() {
 }
 
 // greet prints what a new user needs: the page, a token, and lines to paste.
-func greet(out io.Writer, cfg *Config, g *gateway) error {
-	token, err := devToken(cfg, "alice")
+func greet(out io.Writer, cfg *Config, secret string, g *gateway) error {
+	token, err := devToken(cfg, "alice", devTokenTTL(cfg))
 	if err != nil {
-		return err
+		// Its keys are somebody else's, and so are its tokens.
+		token = "TOKEN"
+	}
+	subject := cfg.NATS.Prefix + ".user.alice"
+	if id, err := g.auth.Verify(token); err == nil && len(id.Subjects) > 0 {
+		subject = cfg.NATS.Prefix + "." + id.Subjects[0]
 	}
 	self := commandName()
 	tail := self + " tail"
 	if g.addr.String() != "127.0.0.1:8080" {
-		tail += " --url ws://" + g.addr.String() + "/v1/ws"
+		tail += " --url " + cfg.scheme("ws") + "://" + g.addr.String() + "/v1/ws"
 	}
 	pub, natsPub := self+" pub", "nats pub"
 	if url := cfg.NATS.URL; url != "nats://127.0.0.1:4222" {
 		pub += " --nats.url " + url
 		natsPub += " -s " + url
 	}
+	if cfg.NATS.Prefix != "push" {
+		pub += " --nats.prefix " + cfg.NATS.Prefix // or it would warn of a root that is none
+	}
 	_, err = fmt.Fprintf(out, `Pushgate is ready, for development.
 
-  page     http://%s/
+  page     %s://%s/
   NATS     %s
   metrics  http://%s/metrics
+  status   http://%s/
 
   token for user alice:
     %s
@@ -136,20 +177,40 @@ func greet(out io.Writer, cfg *Config, g *gateway) error {
     %s --token %s
 
   publish, in a third:
-    %s push.user.alice '{"hello":"world"}'
-    %s push.user.alice '{"hello":"world"}'
+    %s %s '{"hello":"world"}'
+    %s %s '{"hello":"world"}'
 
-  a token for somebody else:
+`, cfg.scheme("http"), g.addr, cfg.NATS.URL, g.admin.addr, g.admin.addr, token, tail, token, pub, subject, natsPub, subject)
+	if err != nil || secret == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(out, `  a token for somebody else:
     %s token --sub bob --auth.hs256_secret %s
 
-`, g.addr, cfg.NATS.URL, g.admin.addr, token, tail, token, pub, natsPub, self, cfg.Auth.HS256Secret)
+`, self, secret)
 	return err
 }
 
-// devToken is a token that lasts the day, or as long as tokens may.
-func devToken(cfg *Config, sub string) (string, error) {
-	return mintToken(cfg, tokenClaims(cfg, sub, time.Now(), min(cfg.Auth.MaxLifetime, 24*time.Hour)))
+// devToken is a token of the first issuer whose secret is known, with which
+// its user may subscribe to the subjects given.
+func devToken(cfg *Config, sub string, ttl time.Duration, subscribe ...string) (string, error) {
+	all := cfg.issuers()
+	issuer := &all[0]
+	for i := range all {
+		if all[i].HS256Secret != "" {
+			issuer = &all[i]
+			break
+		}
+	}
+	claims := tokenClaims(issuer, sub, time.Now(), ttl)
+	if len(subscribe) > 0 {
+		claims["subscribe"] = subscribe
+	}
+	return mintToken(issuer, claims)
 }
+
+// devTokenTTL is the day, or as long as tokens may last.
+func devTokenTTL(cfg *Config) time.Duration { return min(cfg.Auth.MaxLifetime, 24*time.Hour) }
 
 // commandName is how this program was most likely called.
 func commandName() string {

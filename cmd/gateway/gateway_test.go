@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -44,42 +43,7 @@ type running struct {
 // the environment.
 func startGateway(tb testing.TB, settings ...string) *running {
 	tb.Helper()
-	s := startServer(tb)
-	env := append([]string{
-		"GATEWAY_LISTEN=127.0.0.1:0", "GATEWAY_ADMIN_LISTEN=127.0.0.1:0", "GATEWAY_ADMIN_DEBUG_LISTEN=127.0.0.1:0",
-		"GATEWAY_NATS_URL=" + s.ClientURL(), "GATEWAY_AUTH_HS256_SECRET=" + testSecret,
-		"GATEWAY_DRAIN_DELAY=0s", "GATEWAY_DRAIN_WINDOW=200ms",
-	}, settings...)
-	cfg, _, err := loadConfig(input{env: env})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	level := zap.NewAtomicLevel()
-	g, err := newGateway(cfg, zap.NewNop(), &level, nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- g.Run(ctx, nil) }()
-	stop := sync.OnceValue(func() error { cancel(); return <-ended })
-	tb.Cleanup(func() {
-		if err := stop(); err != nil {
-			tb.Error(err)
-		}
-		g.Close()
-	})
-	nc, err := nats.Connect(s.ClientURL())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(nc.Close)
-	r := &running{g, tb, nc, stop}
-	eventually(tb, "the gateway is ready", func() bool { return r.status("/readyz") == http.StatusOK })
-	if err := g.bus.Flush(5 * time.Second); err != nil {
-		tb.Fatal(err)
-	}
-	return r
+	return setup{}.start(tb, settings...)
 }
 
 func eventually(tb testing.TB, what string, ok func() bool) {
@@ -136,7 +100,7 @@ func (r *running) publish(subject, data string) {
 
 func (r *running) token(sub string) string {
 	r.tb.Helper()
-	token, err := mintToken(r.cfg, tokenClaims(r.cfg, sub, time.Now(), time.Hour))
+	token, err := mintToken(&r.cfg.issuers()[0], tokenClaims(&r.cfg.issuers()[0], sub, time.Now(), time.Hour))
 	if err != nil {
 		r.tb.Fatal(err)
 	}

@@ -12,20 +12,31 @@ import (
 	"pushgate/internal/auth"
 )
 
-// keyFiles are auth.public_key_files as they were last read.
+// keyFiles are the public_key_files of one issuer as they were last read.
 type keyFiles struct {
+	place    int // the issuer's
 	names    []string
 	contents [][]byte
 }
 
-// openKeyFiles reads all the keys of the files. The error names the file.
-func openKeyFiles(names []string) (*keyFiles, []crypto.PublicKey, error) {
-	contents, err := readKeyFiles(names)
-	if err != nil {
-		return nil, nil, err
+// openKeyFiles reads the files of all issuers: each one's keys, and those that
+// have files to be watched. The error names the file.
+func openKeyFiles(issuers []IssuerConfig) (keys [][]crypto.PublicKey, files []*keyFiles, err error) {
+	for place, i := range issuers {
+		contents, err := readKeyFiles(i.PublicKeyFiles)
+		if err != nil {
+			return nil, nil, err
+		}
+		some, err := parsePublicKeys(i.PublicKeyFiles, contents)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys = append(keys, some)
+		if len(contents) > 0 {
+			files = append(files, &keyFiles{place, i.PublicKeyFiles, contents})
+		}
 	}
-	keys, err := parsePublicKeys(names, contents)
-	return &keyFiles{names, contents}, keys, err
+	return keys, files, nil
 }
 
 // maxKeyFile bounds a file of keys: hundreds of them.
@@ -36,10 +47,10 @@ func readKeyFiles(files []string) ([][]byte, error) {
 	for i, name := range files {
 		content, err := os.ReadFile(name)
 		if err != nil {
-			return nil, &keyError{"auth.public_key_files", files, "names a file that cannot be read: " + err.Error()}
+			return nil, fmt.Errorf("names a file that cannot be read: %w", err)
 		}
 		if len(content) > maxKeyFile {
-			return nil, &keyError{"auth.public_key_files", files, fmt.Sprintf("names %s, which is larger than 1 MiB", name)}
+			return nil, fmt.Errorf("names %s, which is larger than 1 MiB", name)
 		}
 		contents[i] = content
 	}
@@ -51,7 +62,7 @@ func parsePublicKeys(files []string, contents [][]byte) ([]crypto.PublicKey, err
 	for i, content := range contents {
 		some, err := auth.ParsePublicKeys(content)
 		if err != nil {
-			return nil, &keyError{"auth.public_key_files", files, fmt.Sprintf("names %s, which %v", files[i], err)}
+			return nil, fmt.Errorf("names %s, which %w", files[i], err)
 		}
 		keys = append(keys, some...)
 	}
@@ -83,14 +94,14 @@ func (f *keyFiles) watch(v *auth.Verifier, log *zap.Logger, stop <-chan struct{}
 			keys, err = parsePublicKeys(f.names, contents)
 		}
 		if err == nil {
-			err = v.SetPublicKeys(keys)
+			err = v.SetPublicKeys(f.place, keys)
 		}
 		if err == nil {
 			f.contents, complaint = contents, ""
-			log.Info("public keys were read again", zap.Int("keys", len(keys)))
+			log.Info("public keys were read again", zap.Strings("files", f.names), zap.Int("keys", len(keys)))
 		} else if complaint != err.Error() {
 			complaint = err.Error()
-			log.Error("auth.public_key_files cannot be used as they are now, the keys from before stay", zap.Error(err))
+			log.Error("the public key files cannot be used as they are now, the keys from before stay", zap.Error(err))
 		}
 	}
 }

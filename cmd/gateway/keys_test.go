@@ -42,7 +42,7 @@ func keyFile(t *testing.T, dir, name string) (key crypto.Signer, private, public
 	return k, private, public
 }
 
-func write(t *testing.T, file, content string) {
+func write(t testing.TB, file, content string) {
 	t.Helper()
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
@@ -58,7 +58,7 @@ func TestKeyFiles(t *testing.T) {
 	g := startGateway(t, "GATEWAY_AUTH_HS256_SECRET=", "GATEWAY_AUTH_PUBLIC_KEY_FILES="+public)
 
 	status := func(key crypto.Signer) int {
-		token, err := auth.MintWithKey(key, tokenClaims(g.cfg, "alice", time.Now(), time.Hour))
+		token, err := auth.MintWithKey(key, tokenClaims(&g.cfg.issuers()[0], "alice", time.Now(), time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,11 +96,11 @@ func TestKeysStayWhenAFileIsSpoiled(t *testing.T) {
 	dir := t.TempDir()
 	key, _, public := keyFile(t, dir, "key")
 	other, _, otherPublic := keyFile(t, dir, "other")
-	files, keys, err := openKeyFiles([]string{public})
+	keys, files, err := openKeyFiles([]IssuerConfig{{PublicKeyFiles: []string{public}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := auth.New(auth.Options{PublicKeys: keys})
+	v, err := auth.New(auth.Options{Issuers: []auth.Issuer{{PublicKeys: keys[0]}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestKeysStayWhenAFileIsSpoiled(t *testing.T) {
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		files.watch(v, zap.New(core), stop)
+		files[0].watch(v, zap.New(core), stop)
 	}()
 	defer func() { close(stop); <-ended }()
 
@@ -170,11 +170,11 @@ func TestTokenWithKeyFile(t *testing.T) {
 	if got.code != 0 || got.errors != "" {
 		t.Fatalf("got %+v", got)
 	}
-	_, keys, err := openKeyFiles([]string{public})
+	keys, _, err := openKeyFiles([]IssuerConfig{{PublicKeyFiles: []string{public}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := auth.New(auth.Options{PublicKeys: keys})
+	v, err := auth.New(auth.Options{Issuers: []auth.Issuer{{PublicKeys: keys[0]}}})
 	if err != nil {
 		t.Fatal(err)
 	}

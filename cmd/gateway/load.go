@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"reflect"
-	"strings"
 
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/v2"
@@ -33,6 +32,9 @@ type input struct {
 	flags map[string][]string // by key, as given
 }
 
+// madeForThisRun is where dev's secret comes from, unless it was given one.
+const madeForThisRun = "made for this run"
+
 // origins say where each key that is not a default came from.
 type origins map[string]string
 
@@ -47,11 +49,11 @@ func loadConfig(in input) (*Config, origins, error) {
 	if err := l.merged.UnmarshalWithConf("", cfg, koanf.UnmarshalConf{Tag: "koanf"}); err != nil {
 		return nil, nil, configErrorf("the configuration cannot be read: %v", err)
 	}
-	if in.dev && cfg.Auth.HS256Secret == "" {
+	if a := &cfg.Auth; in.dev && a.HS256Secret == "" && a.JWKSURL == "" && len(a.Issuers) == 0 {
 		secret := make([]byte, 32)
 		_, _ = rand.Read(secret) // never fails
 		cfg.Auth.HS256Secret = hex.EncodeToString(secret)
-		l.from["auth.hs256_secret"] = "made for this run"
+		l.from["auth.hs256_secret"] = madeForThisRun
 	}
 	if err := validate(cfg); err != nil {
 		var bad *keyError
@@ -73,7 +75,7 @@ type loader struct {
 func (l *loader) load(in input) error {
 	defaults := layer{}
 	for _, k := range keys().keys {
-		if k.fileOf == nil {
+		if k.fileOf == nil && k.object == nil {
 			defaults[k] = given{value: k.def(in.dev)}
 		}
 	}
@@ -100,7 +102,8 @@ func (l *loader) load(in input) error {
 	return l.secretFiles()
 }
 
-// merge lays one source over those before it.
+// merge lays one source over those before it. A key and its *_file in the same
+// source are an error; else the later source's counts, as with any key.
 func (l *loader) merge(from layer) error {
 	typed := map[string]any{}
 	for _, k := range keys().keys { // in the table's order, so that errors do not change
@@ -121,11 +124,26 @@ func (l *loader) merge(from layer) error {
 		}
 		typed[k.name] = value
 	}
+	for _, k := range keys().keys {
+		if k.fileOf == nil {
+			continue
+		}
+		file, direct := from[k], from[k.fileOf]
+		hasFile, hasDirect := file.source != "" && l.raw[k.name] != "", direct.source != "" && typed[k.fileOf.name] != ""
+		switch {
+		case hasFile && hasDirect:
+			return configErrorf("%s (%s) and %s (%s) are both set: keep one", k.fileOf.name, direct.source, k.name, file.source)
+		case hasFile:
+			delete(l.from, k.fileOf.name) // what stood in a layer below
+		case hasDirect:
+			delete(l.raw, k.name)
+			delete(l.from, k.name)
+		}
+	}
 	return l.merged.Load(confmap.Provider(typed, "."), nil)
 }
 
-// secretFiles reads what the *_file keys point to. A key and its file are an
-// error wherever they stand: which of them was meant nobody can tell.
+// secretFiles reads what the *_file keys point to.
 func (l *loader) secretFiles() error {
 	for _, k := range keys().keys {
 		path, _ := l.raw[k.name].(string)
@@ -133,16 +151,9 @@ func (l *loader) secretFiles() error {
 			continue
 		}
 		source := l.from[k.name]
-		if direct := l.from[k.fileOf.name]; direct != "" {
-			return configErrorf("%s (%s) and %s (%s) are both set: keep one", k.fileOf.name, direct, k.name, source)
-		}
-		content, err := os.ReadFile(path)
+		value, err := secretFile(path)
 		if err != nil {
-			return l.fail(k, path, source, fmt.Errorf("cannot be read: %w", pathless(err)))
-		}
-		value := strings.TrimRight(string(content), "\r\n")
-		if value == "" {
-			return l.fail(k, path, source, errors.New("is an empty file"))
+			return l.fail(k, path, source, err)
 		}
 		if err := l.merged.Set(k.fileOf.name, value); err != nil {
 			return l.fail(k, path, source, err)

@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -13,6 +12,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +30,9 @@ type page struct {
 	server *http.Server
 	conns  handover
 	done   chan struct{}
+
+	gateway atomic.Pointer[gateway] // the one that runs, nil between two
+	restart chan struct{}           // holds one wish for a new one
 }
 
 // newPage connects to NATS and starts to serve; its caller closes it.
@@ -38,11 +41,30 @@ func newPage(cfg *Config) (*page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("demo page: %w", err)
 	}
-	p := &page{cfg: cfg, nats: nc, conns: newHandover(), done: make(chan struct{})}
+	p := &page{cfg: cfg, nats: nc, conns: newHandover(), done: make(chan struct{}), restart: make(chan struct{}, 1)}
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", http.FileServerFS(web.Page))
-	mux.HandleFunc("POST /dev/publish", p.publish)
-	mux.HandleFunc("GET /dev/token", p.token)
+	for _, route := range []struct {
+		method, path string
+		handle       http.HandlerFunc
+	}{
+		{"GET", "/{$}", served("index.html")},
+		{"GET", "/console", served("console.html")},
+		{"POST", "/dev/publish", p.publish},
+		{"POST", "/dev/burst", p.burst},
+		{"POST", "/dev/canvas", p.canvas},
+		{"POST", "/dev/restart", p.again},
+		{"GET", "/dev/figures", p.figures},
+		{"GET", "/dev/token", p.token},
+	} {
+		mux.HandleFunc(route.method+" "+route.path, route.handle)
+		mux.HandleFunc(route.path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Allow", route.method)
+			refuse(w, api.RefusedMethod, "only "+route.method+" is served here")
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, api.RefusedPath, "there is nothing at this path")
+	})
 	p.server = &http.Server{Handler: localOnly(mux), ReadHeaderTimeout: 5 * time.Second}
 	// The gateway looks at the first request of a connection only.
 	p.server.SetKeepAlivesEnabled(false)
@@ -51,6 +73,18 @@ func newPage(cfg *Config) (*page, error) {
 		_ = p.server.Serve(p.conns)
 	}()
 	return p, nil
+}
+
+// refuse answers as the gateway itself does.
+func refuse(w http.ResponseWriter, kind api.RefusalKind, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(kind.Status())
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": kind.String(), "message": message})
+}
+
+// served is one of the pages.
+func served(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, web.Page, name) }
 }
 
 // take takes a connection over and closes it in the end.
@@ -68,7 +102,7 @@ func (p *page) close() {
 func localOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origin := r.Header.Get("Origin")
-		if !loopbackHost(r.Host) || origin != "" && origin != "http://"+r.Host {
+		if !loopbackHost(r.Host) || origin != "" && origin != "http://"+r.Host && origin != "https://"+r.Host {
 			http.Error(w, "the dev backend answers this machine only", http.StatusForbidden)
 			return
 		}
@@ -90,46 +124,76 @@ func loopbackHost(host string) bool {
 // maxPublish is NATS's own default limit.
 const maxPublish = 1 << 20
 
-// publish takes {"subject":"push.user.alice","data":…} and publishes data, any
-// JSON value, as it stands.
-func (p *page) publish(w http.ResponseWriter, r *http.Request) {
+// readJSON reads a body into v. What a form of another site could send without
+// asking first is not taken.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		http.Error(w, "the body must be application/json", http.StatusUnsupportedMediaType)
-		return
+		return false
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPublish))
 	if err != nil {
 		http.Error(w, "the body is larger than 1 MiB, or did not come", http.StatusRequestEntityTooLarge)
-		return
+		return false
 	}
+	if err := json.Unmarshal(text, v); err != nil {
+		http.Error(w, "the body must be one JSON object, and each member what it is meant to be", http.StatusBadRequest)
+		return false
+	}
+	return true
+}
+
+// publish takes {"subject":"push.user.alice","data":…} and publishes data, any
+// JSON value, as it stands.
+func (p *page) publish(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Subject string          `json:"subject"`
 		Data    json.RawMessage `json:"data"`
 	}
-	if err := json.Unmarshal(text, &body); err != nil || body.Data == nil {
-		http.Error(w, "the body must be one JSON object with subject and data", http.StatusBadRequest)
+	if !readJSON(w, r, &body) {
+		return
+	}
+	if body.Data == nil {
+		http.Error(w, "the body must have subject and data", http.StatusBadRequest)
 		return
 	}
 	if !api.ValidSubject(body.Subject) {
 		http.Error(w, "subject is not a valid NATS subject", http.StatusBadRequest)
 		return
 	}
-	err = errors.Join(p.nats.Publish(body.Subject, body.Data), p.nats.FlushTimeout(2*time.Second))
-	if err != nil {
-		http.Error(w, "NATS did not take it: "+err.Error(), http.StatusBadGateway)
-		return
+	if p.flushed(w, p.nats.Publish(body.Subject, body.Data)) {
+		answer(w, map[string]any{"published": body.Subject})
 	}
-	answer(w, map[string]any{"published": body.Subject})
 }
 
-// token mints a token for ?sub=.
+// flushed waits until NATS has what was published, unless that failed.
+func (p *page) flushed(w http.ResponseWriter, failed error) bool {
+	if failed == nil {
+		failed = p.nats.FlushTimeout(2 * time.Second)
+	}
+	if failed != nil {
+		http.Error(w, "NATS did not take it: "+failed.Error(), http.StatusBadGateway)
+	}
+	return failed == nil
+}
+
+// token mints a token for ?sub=, for ?ttl= where that is given, with the
+// canvas granted.
 func (p *page) token(w http.ResponseWriter, r *http.Request) {
-	sub := r.URL.Query().Get("sub")
+	sub, ttl := r.URL.Query().Get("sub"), devTokenTTL(p.cfg)
 	if !api.ValidToken(sub) {
 		http.Error(w, "sub must be one NATS token: no dot, wildcard or space", http.StatusBadRequest)
 		return
 	}
-	token, err := devToken(p.cfg, sub)
+	if text := r.URL.Query().Get("ttl"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil || d < time.Second || d > ttl {
+			http.Error(w, fmt.Sprintf("ttl must be a time from 1s to %s", ttl), http.StatusBadRequest)
+			return
+		}
+		ttl = d
+	}
+	token, err := devToken(p.cfg, sub, ttl, canvasSubjects)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

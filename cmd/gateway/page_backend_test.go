@@ -22,6 +22,9 @@ type runningDev struct {
 	stop    func() // drains it, and waits for its end
 }
 
+// console is the page that shows one session frame by frame.
+func (d *runningDev) console() string { return d.page + "console" }
+
 // greeting gets what the dev command prints.
 type greeting chan string
 
@@ -48,7 +51,7 @@ func startDev(tb testing.TB, settings ...string) *runningDev {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	greeted, ended := make(greeting, 8), make(chan error, 1)
-	go func() { ended <- runDev(ctx, nil, cfg, greeted) }()
+	go func() { ended <- runDev(ctx, nil, cfg, cfg.Auth.HS256Secret, greeted) }()
 	stop := sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -135,8 +138,10 @@ func TestPageBackend(t *testing.T) {
 	}{
 		{"the page", "GET", "/", "", nil, 200, "<title>Pushgate</title>"},
 		{"the page, its head only", "HEAD", "/", "", nil, 200, ""},
-		{"no other page", "GET", "/index.html", "", nil, 404, ""},
-		{"the page is not written to", "POST", "/", "", nil, 405, ""},
+		{"no other page", "GET", "/index.html", "", nil, 404, `{"error":"not_found","message":"`},
+		{"no other path of the API", "GET", "/v1/nope", "", nil, 404, `{"error":"not_found","message":"`},
+		{"no other path of the backend", "GET", "/dev/nope", "", nil, 404, `{"error":"not_found","message":"`},
+		{"the page is not written to", "POST", "/", "", nil, 405, `{"error":"method_not_allowed","message":"only GET`},
 		{"the page by its IPv6 name", "GET", "/", "", with("Host", "[::1]:"+port), 200, "Pushgate"},
 		{"the page by a name", "GET", "/", "", with("Host", "LocalHost"), 200, "Pushgate"},
 		{"the page by a foreign name", "GET", "/", "", with("Host", "evil.example"), 403, "this machine only"},
@@ -169,8 +174,32 @@ func TestPageBackend(t *testing.T) {
 		{"token for nobody", "GET", "/dev/token", "", nil, 400, "one NATS token"},
 		{"token for two tokens", "GET", "/dev/token?sub=a.b", "", nil, 400, "one NATS token"},
 		{"token for all", "GET", "/dev/token?sub=*", "", nil, 400, "one NATS token"},
+		{"token of three seconds", "GET", "/dev/token?sub=alice&ttl=3s", "", nil, 200, `{"token":"ey`},
+		{"token of no time", "GET", "/dev/token?sub=alice&ttl=0s", "", nil, 400, "ttl must be a time"},
+		{"token of a year", "GET", "/dev/token?sub=alice&ttl=8760h", "", nil, 400, "ttl must be a time"},
 		{"token for another page", "GET", "/dev/token?sub=alice", "", with("Origin", "https://evil.example"), 403, "this machine only"},
 		{"token by a foreign name", "GET", "/dev/token?sub=alice", "", with("Host", "evil.example"), 403, "this machine only"},
+
+		{"the console", "GET", "/console", "", nil, 200, "<title>Pushgate console</title>"},
+		{"burst", "POST", "/dev/burst", `{"sub":"alice","run":"r","from":1,"count":2}`, asJSON, 200, `"subject":"push.user.alice"`},
+		{"burst of nothing", "POST", "/dev/burst", `{"sub":"alice","run":"r","from":1,"count":0}`, asJSON, 400, "count 1 to 1000"},
+		{"burst of too many", "POST", "/dev/burst", `{"sub":"alice","run":"r","from":1,"count":1001}`, asJSON, 400, "count 1 to 1000"},
+		{"burst of too much", "POST", "/dev/burst", `{"sub":"alice","run":"r","from":1,"count":1000,"pad":32768}`, asJSON, 400, "in all"},
+		{"burst for all", "POST", "/dev/burst", `{"sub":"*","run":"r","from":1,"count":1}`, asJSON, 400, "NATS tokens"},
+		{"burst that breaks out of its text", "POST", "/dev/burst", `{"sub":"alice","run":"r\"","from":1,"count":1}`, asJSON, 400, "NATS tokens"},
+		{"burst as text", "POST", "/dev/burst", `{"sub":"alice","run":"r","from":1,"count":1}`, with("Content-Type", "text/plain"), 415, "application/json"},
+		{"draw", "POST", "/dev/canvas", `{"tiles":[[23,15,11],[0,0,0]]}`, asJSON, 200, `{"published":2}`},
+		{"draw nothing", "POST", "/dev/canvas", `{"tiles":[]}`, asJSON, 400, "tiles must be"},
+		{"draw beside the canvas", "POST", "/dev/canvas", `{"tiles":[[24,0,1]]}`, asJSON, 400, "tiles must be"},
+		{"draw above the canvas", "POST", "/dev/canvas", `{"tiles":[[0,-1,1]]}`, asJSON, 400, "tiles must be"},
+		{"draw without a colour", "POST", "/dev/canvas", `{"tiles":[[0,0,12]]}`, asJSON, 400, "tiles must be"},
+		{"draw too much", "POST", "/dev/canvas", `{"tiles":[` + strings.Repeat("[0,0,1],", 384) + `[0,0,1]]}`, asJSON, 400, "tiles must be"},
+		{"draw from another page", "POST", "/dev/canvas", `{"tiles":[[0,0,1]]}`, with("Origin", "https://evil.example"), 403, "this machine only"},
+		{"figures", "GET", "/dev/figures", "", nil, 200, `"sessions":{`},
+		{"figures by a foreign name", "GET", "/dev/figures", "", with("Host", "evil.example"), 403, "this machine only"},
+		{"restart by a link", "GET", "/dev/restart", "", nil, 405, ""},
+		{"restart by a form", "POST", "/dev/restart", "", with("Content-Type", "text/plain"), 415, "application/json"},
+		{"restart from another page", "POST", "/dev/restart", "{}", with("Origin", "https://evil.example"), 403, "this machine only"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			status, answer := d.request(tc.method, tc.path, tc.body, tc.header)

@@ -25,7 +25,7 @@ import (
 func TestPageSurvivesRestart(t *testing.T) {
 	browser := newBrowser(t)
 	d := startDev(t)
-	p := openTab(t, browser, d.page)
+	p := openTab(t, browser, d.console())
 	p.meant = failedRequests
 	p.awaitStatus("Connected as alice")
 	d.stop()
@@ -47,7 +47,7 @@ func TestPageSurvivesRestart(t *testing.T) {
 func TestPageRenewsToken(t *testing.T) {
 	browser := newBrowser(t)
 	d := startDev(t, "GATEWAY_AUTH_MAX_LIFETIME=3s", "GATEWAY_HEARTBEAT=1s")
-	p := openTab(t, browser, d.page)
+	p := openTab(t, browser, d.console())
 	p.awaitLog("pong") // half a heartbeat of silence
 	p.awaitLog("closed with 4200 token expired")
 	p.awaitLog("reconnecting in 0 ms")
@@ -71,7 +71,7 @@ func newPageGateway(t *testing.T, heartbeat int, connections ...func(context.Con
 	f := &pageGateway{}
 	ctx, cancel := context.WithCancel(context.Background())
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", http.FileServerFS(web.Page))
+	mux.HandleFunc("GET /{$}", served("console.html"))
 	mux.HandleFunc("GET /dev/token", func(w http.ResponseWriter, _ *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -197,7 +197,7 @@ func TestPageTellsRefusal(t *testing.T) {
 		_, _ = io.WriteString(w, `{"error":"forbidden","message":"your token says too much"}`)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", http.FileServerFS(web.Page))
+	mux.HandleFunc("GET /{$}", served("console.html"))
 	mux.HandleFunc("GET /dev/token", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]any{"token": "t"}) })
 	mux.HandleFunc("GET /v1/ws", refuse)
 	mux.HandleFunc("GET /v1/events", refuse)
@@ -208,17 +208,19 @@ func TestPageTellsRefusal(t *testing.T) {
 	p.awaitStatus("Stopped: refused: your token says too much")
 }
 
-// The page is one file that loads nothing.
-func TestPageLoadsNothing(t *testing.T) {
-	b, err := web.Page.ReadFile("index.html")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := bufio.NewScanner(strings.NewReader(string(b)))
-	for n := 1; s.Scan(); n++ {
-		line := strings.ReplaceAll(s.Text(), "http://www.w3.org/2000/svg", "")
-		if regexp.MustCompile(`(?i)https?://|<script [^>]*src|@import|innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b`).MatchString(line) {
-			t.Errorf("line %d: %s", n, line)
+// Each page is one file that loads nothing.
+func TestPagesLoadNothing(t *testing.T) {
+	for _, name := range []string{"index.html", "console.html"} {
+		b, err := web.Page.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := bufio.NewScanner(strings.NewReader(string(b)))
+		for n := 1; s.Scan(); n++ {
+			line := strings.ReplaceAll(s.Text(), "http://www.w3.org/2000/svg", "")
+			if regexp.MustCompile(`(?i)https?://|<script [^>]*src|@import|innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b`).MatchString(line) {
+				t.Errorf("%s:%d: %s", name, n, line)
+			}
 		}
 	}
 }

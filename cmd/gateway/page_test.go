@@ -13,12 +13,12 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-func TestPageInBrowser(t *testing.T) {
+func TestConsoleInBrowser(t *testing.T) {
 	browser := newBrowser(t)
 	d := startDev(t)
 
 	t.Run("an event arrives", func(t *testing.T) {
-		p := openTab(t, browser, d.page)
+		p := openTab(t, browser, d.console())
 		p.awaitStatus("Connected as alice")
 		p.awaitLog("user=alice subjects=[\"user.alice\",\"broadcast\"]")
 		if !value[bool](p, `document.querySelector("#status").closest("[aria-live]") !== null`) {
@@ -52,7 +52,7 @@ func TestPageInBrowser(t *testing.T) {
 	})
 
 	t.Run("lines to copy", func(t *testing.T) {
-		p := openTab(t, browser, d.page)
+		p := openTab(t, browser, d.console())
 		line := func() string { return value[string](p, `document.querySelector("#line-user").textContent`) }
 		if got, want := line(), `gateway pub push.user.alice '{"hello":"world"}'`; got != want {
 			t.Errorf("got %s", got)
@@ -70,7 +70,7 @@ func TestPageInBrowser(t *testing.T) {
 	})
 
 	t.Run("a hostile payload stays text", func(t *testing.T) {
-		p := openTab(t, browser, d.page)
+		p := openTab(t, browser, d.console())
 		p.awaitStatus("Connected as alice")
 		const image = `<img src=x onerror=window.hacked=1>`
 		first := message("push.user.alice", fmt.Sprintf(`{%q:%q}`, image, image))
@@ -93,7 +93,7 @@ func TestPageInBrowser(t *testing.T) {
 	})
 
 	t.Run("no mistake could make it more than text", func(t *testing.T) {
-		p := openTab(t, browser, d.page)
+		p := openTab(t, browser, d.console())
 		p.meant = []string{"security"}
 		if !value[bool](p, `(() => { try { document.createElement("p").innerHTML = "<b>x</b>" } catch { return true } })()`) {
 			t.Error("text can become HTML")
@@ -101,7 +101,7 @@ func TestPageInBrowser(t *testing.T) {
 	})
 
 	t.Run("users are apart", func(t *testing.T) {
-		alice, bob := openTab(t, browser, d.page), openTab(t, browser, d.page)
+		alice, bob := openTab(t, browser, d.console()), openTab(t, browser, d.console())
 		bob.awaitStatus("Connected as alice")
 		bob.write("user", "bob")
 		bob.await(`document.querySelector("#toggle").textContent === "Connect"`)
@@ -120,12 +120,12 @@ func TestPageInBrowser(t *testing.T) {
 		if n := value[int](alice, `document.querySelectorAll("#events li").length`); n != 1 {
 			t.Errorf("alice got %d events", n)
 		}
-		third := openTab(t, browser, d.page+"?user=bob")
+		third := openTab(t, browser, d.console()+"?user=bob")
 		third.awaitStatus("Connected as bob")
 	})
 
 	t.Run("the list is bounded", func(t *testing.T) {
-		p := openTab(t, browser, d.page)
+		p := openTab(t, browser, d.console())
 		p.awaitStatus("Connected as alice")
 		many := make([]*nats.Msg, 450)
 		for i := range many {
@@ -140,7 +140,7 @@ func TestPageInBrowser(t *testing.T) {
 	})
 
 	t.Run("errors are shown", func(t *testing.T) {
-		p := openTab(t, browser, d.page)
+		p := openTab(t, browser, d.console())
 		p.meant = failedRequests
 		p.awaitStatus("Connected as alice")
 		p.write("data", `{`)
@@ -158,7 +158,7 @@ func TestPageInBrowser(t *testing.T) {
 	})
 
 	t.Run("a narrow screen", func(t *testing.T) {
-		p := openTab(t, browser, d.page, chromedp.EmulateViewport(360, 740))
+		p := openTab(t, browser, d.console(), chromedp.EmulateViewport(360, 740))
 		p.awaitStatus("Connected as alice")
 		long := strings.Repeat("unbroken", 500)
 		m := message("push.user.alice", quoted(long))
@@ -175,7 +175,7 @@ func TestPageInBrowser(t *testing.T) {
 	})
 
 	t.Run("light and dark", func(t *testing.T) {
-		p := openTab(t, browser, d.page)
+		p := openTab(t, browser, d.console())
 		const colors = `getComputedStyle(document.body).color + " on " + getComputedStyle(document.body).backgroundColor`
 		p.do(prefers("light"))
 		light := value[string](p, colors)
@@ -186,7 +186,7 @@ func TestPageInBrowser(t *testing.T) {
 	})
 
 	t.Run("the keyboard is enough", func(t *testing.T) {
-		p := openTab(t, browser, d.page)
+		p := openTab(t, browser, d.console())
 		p.awaitStatus("Connected as alice")
 		const focused = `(() => { const e = document.activeElement; return [
 			e.labels?.[0]?.textContent ?? e.getAttribute("aria-label") ??
@@ -207,7 +207,7 @@ func TestPageInBrowser(t *testing.T) {
 				p.do(chromedp.KeyEvent(kb.Enter))
 			}
 		}
-		want := "User, Disconnect, open a second page as bob, Subject, Data, as JSON, Publish, " +
+		want := "four lanes and a canvas, User, Disconnect, open a second page as bob, Subject, Data, as JSON, Publish, " +
 			"Copy the line that publishes the same, Copy the line that publishes to everybody, Log, Clear"
 		if got := strings.Join(stops, ", "); got != want {
 			t.Errorf("the stops are %s", got)
@@ -216,7 +216,7 @@ func TestPageInBrowser(t *testing.T) {
 	})
 
 	t.Run("the table of close codes", func(t *testing.T) {
-		p := openTab(t, browser, d.page)
+		p := openTab(t, browser, d.console())
 		for want, codes := range map[string]string{
 			"return":    "1000, 1001",
 			"stop":      "1002, 1003, 1007, 1008, 1009, 4000, 4001, 4002, 4099",

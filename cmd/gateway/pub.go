@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -24,7 +25,8 @@ func (*pubCommand) Help() string {
 
     gateway pub push.user.alice '{"hello":"world"}'
     gateway pub flash.broadcast 'plain text' -H Nats-Msg-Id:m-1
-    date | gateway pub push.broadcast -`
+    date | gateway pub push.broadcast -
+    gateway pub push.user.alice -- -5`
 }
 
 func (c *pubCommand) Run(s *invocation) error {
@@ -42,7 +44,11 @@ func (c *pubCommand) Run(s *invocation) error {
 			return err
 		}
 	}
-	if err := bus.Publish(s.ctx, cfg.busOptions(), c.Subject, data, header); err != nil {
+	err = bus.Publish(s.ctx, cfg.busOptions(), c.Subject, data, header)
+	switch {
+	case errors.Is(err, bus.ErrSubject):
+		return configErrorf("%v", err)
+	case err != nil:
 		return err
 	}
 	_, err = fmt.Fprintf(s.stdout, "published %d bytes to %s\n", len(data), c.Subject)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,7 +16,8 @@ type key struct {
 	index  []int  // of the field in Config
 	typ    reflect.Type
 	tag    reflect.StructTag
-	fileOf *key // a KEY_file: the key whose value is in the file
+	fileOf *key    // a KEY_file: the key whose value is in the file
+	object *schema // the keys of each object, where the value is a list of objects
 }
 
 // schema is the table. The order is the one in which keys are shown.
@@ -25,11 +27,13 @@ type schema struct {
 	byEnv  map[string]*key
 }
 
-var keys = sync.OnceValue(func() *schema {
+var keys = sync.OnceValue(func() *schema { return newSchema(reflect.TypeFor[Config]()) })
+
+func newSchema(t reflect.Type) *schema {
 	s := &schema{byName: map[string]*key{}, byEnv: map[string]*key{}}
-	s.add("", nil, reflect.TypeFor[Config]())
+	s.add("", nil, t)
 	return s
-})
+}
 
 func (s *schema) add(prefix string, index []int, t reflect.Type) {
 	for i := range t.NumField() {
@@ -41,6 +45,9 @@ func (s *schema) add(prefix string, index []int, t reflect.Type) {
 			continue
 		}
 		k := &key{name: name, index: at, typ: f.Type, tag: f.Tag}
+		if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
+			k.object = newSchema(f.Type.Elem())
+		}
 		s.put(k)
 		if k.secret() {
 			s.put(&key{name: name + "_file", index: at, typ: f.Type, fileOf: k})
@@ -51,7 +58,19 @@ func (s *schema) add(prefix string, index []int, t reflect.Type) {
 func (s *schema) put(k *key) {
 	s.keys = append(s.keys, k)
 	s.byName[k.name] = k
-	s.byEnv[k.env()] = k
+	if k.object == nil { // lists of objects exist in the file only
+		s.byEnv[k.env()] = k
+	}
+}
+
+// flags are the keys that can be given on the command line.
+func (s *schema) flags() []*key {
+	return slices.DeleteFunc(slices.Clone(s.keys), func(k *key) bool { return k.object != nil })
+}
+
+// inFileOnly reports whether a variable would be that of a list of objects.
+func (s *schema) inFileOnly(env string) bool {
+	return slices.ContainsFunc(s.keys, func(k *key) bool { return k.object != nil && k.env() == env })
 }
 
 // isSection reports whether keys lie below name.
@@ -117,6 +136,8 @@ func (k *key) kind() string {
 		return "SIZE"
 	case k.typ.Kind() == reflect.Int:
 		return "N"
+	case k.typ.Kind() == reflect.Bool:
+		return "BOOL"
 	case k.typ.Kind() == reflect.Slice:
 		return "LIST"
 	}

@@ -49,6 +49,8 @@ func readEnv(env []string) (l layer, configFile string, err error) {
 		switch {
 		case ok:
 			l[k] = given{value, "environment variable " + name}
+		case keys().inFileOnly(name):
+			return nil, "", configErrorf("environment variable %s: lists of objects exist in the configuration file only", name)
 		case !serviceLink.MatchString(variable):
 			known := append(slices.Sorted(maps.Keys(keys().byEnv)), envConfig, envToken)
 			return nil, "", configErrorf("unknown environment variable %s%s", name, didYouMean(name, known))
@@ -83,28 +85,28 @@ func readFile(path string) (layer, error) {
 	if err := content.Load(file.Provider(path), oneDocument{}); err != nil {
 		return nil, configErrorf("the configuration file %q cannot be read: %v", path, pathless(err))
 	}
-	return l, l.addSection("", content.Raw(), "file "+path)
+	return l, l.addSection(keys(), "", content.Raw(), "file "+path)
 }
 
-func (l layer) addSection(prefix string, section map[string]any, source string) error {
+func (l layer) addSection(s *schema, prefix string, section map[string]any, source string) error {
 	for _, part := range slices.Sorted(maps.Keys(section)) {
 		name, value := prefix+part, section[part]
-		k, ok := keys().byName[name]
+		k, ok := s.byName[name]
 		switch {
 		case strings.Contains(part, "."):
 			return configErrorf("unknown key %q: write each part of a name on a line of its own, indented below the one before it (%s)", name, source)
 		case ok && value == nil: // "issuer:" and nothing behind it
 		case ok:
 			l[k] = given{value, source}
-		case !keys().isSection(name):
-			return configErrorf("unknown key %q%s (%s)", name, didYouMean(name, slices.Sorted(maps.Keys(keys().byName))), source)
+		case !s.isSection(name):
+			return configErrorf("unknown key %q%s (%s)", name, didYouMean(name, slices.Sorted(maps.Keys(s.byName))), source)
 		case value == nil:
 		default:
 			below, ok := value.(map[string]any)
 			if !ok {
 				return configErrorf("%s must be a section with keys below it (%s)", name, source)
 			}
-			if err := l.addSection(name+".", below, source); err != nil {
+			if err := l.addSection(s, name+".", below, source); err != nil {
 				return err
 			}
 		}
@@ -122,6 +124,9 @@ func (oneDocument) Unmarshal(content []byte) (map[string]any, error) {
 	switch err := d.Decode(&root); {
 	case errors.Is(err, io.EOF):
 		return map[string]any{}, nil
+	case err != nil && strings.Contains(err.Error(), "unknown anchor"):
+		// The error quotes the value, which may be a secret.
+		return nil, errors.New("a value that begins with * must stand in quotes")
 	case err != nil:
 		return nil, err
 	case len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode:

@@ -14,11 +14,13 @@ import (
 
 type tailCommand struct {
 	configFlags
-	URL   string `name:"url" placeholder:"URL" help:"Where to connect, like ws://127.0.0.1:8080/v1/ws; from listen unless set."`
-	Token string `placeholder:"JWT" help:"The token ($GATEWAY_TOKEN)."`
-	Sub   string `placeholder:"USER" help:"Make a token for this user instead, with auth.hs256_secret."`
-	Count int    `placeholder:"N" help:"End after N events."`
-	Once  bool   `help:"Do not reconnect."`
+	URL     string   `name:"url" placeholder:"URL" help:"Where to connect, like ws://127.0.0.1:8080/v1/ws; from listen unless set."`
+	Token   string   `placeholder:"JWT" help:"The token ($GATEWAY_TOKEN)."`
+	Sub     string   `placeholder:"USER" help:"Make a token for this user instead, with auth.hs256_secret."`
+	As      string   `name:"issuer" placeholder:"NAME" help:"Which of auth.issuers makes that token."`
+	Subject []string `sep:"none" placeholder:"SUBJECT" help:"Ask for this subject as well; the token must grant it. Repeatable."`
+	Count   int      `placeholder:"N" help:"End after N events."`
+	Once    bool     `help:"Do not reconnect."`
 }
 
 func (*tailCommand) Help() string {
@@ -34,9 +36,10 @@ func (c *tailCommand) Run(s *invocation) error {
 		return err
 	}
 	t := &tail{once: c.Once, count: c.Count, out: s.stdout, notes: s.stderr}
-	if t.url, err = tailURL(c.URL, cfg.Listen); err != nil {
+	if t.url, err = tailURL(c.URL, cfg); err != nil {
 		return err
 	}
+	t.url = withSubjects(t.url, c.Subject)
 	if t.token, t.fresh, err = c.tokenSource(s, cfg); err != nil {
 		return err
 	}
@@ -44,6 +47,19 @@ func (c *tailCommand) Run(s *invocation) error {
 		return configErrorf("--count %d must not be negative", c.Count)
 	}
 	return t.run(s.ctx)
+}
+
+// withSubjects names subjects in a URL.
+func withSubjects(to string, subjects []string) string {
+	by := "?"
+	if strings.Contains(to, "?") {
+		by = "&"
+	}
+	for _, s := range subjects {
+		to += by + "subject=" + url.QueryEscape(s)
+		by = "&"
+	}
+	return to
 }
 
 // tokenSource is where tokens come from; fresh says that each one is new.
@@ -65,30 +81,37 @@ func (c *tailCommand) tokenSource(s *invocation, cfg *Config) (token func() (str
 	if c.Sub == "" {
 		return nil, false, configErrorf("there is no token: give --token or GATEWAY_TOKEN, or --sub with the gateway's secret in GATEWAY_AUTH_HS256_SECRET")
 	}
+	issuer, err := cfg.issuer(c.As)
+	if err != nil {
+		return nil, false, err
+	}
 	token = func() (string, error) {
-		return mintToken(cfg, tokenClaims(cfg, c.Sub, time.Now(), min(time.Hour, cfg.Auth.MaxLifetime)))
+		return mintToken(issuer, tokenClaims(issuer, c.Sub, time.Now(), min(time.Hour, cfg.Auth.MaxLifetime)))
 	}
 	_, err = token()
 	return token, true, err
 }
 
-// tailURL is the flag's, else that of a gateway that listens there.
-func tailURL(given, listen string) (string, error) {
+// tailURL is the flag's, else that of a gateway with this configuration.
+func tailURL(given string, cfg *Config) (string, error) {
 	if given != "" {
 		u, err := url.Parse(given)
 		if err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Hostname() == "" {
 			return "", configErrorf("--url is not a WebSocket URL like ws://127.0.0.1:8080/v1/ws")
 		}
-		return given, nil
+		if u.Path == "" || u.Path == "/" {
+			u.Path = "/v1/ws"
+		}
+		return u.String(), nil
 	}
-	host, port, err := net.SplitHostPort(listen)
+	host, port, err := net.SplitHostPort(cfg.Listen)
 	if err != nil {
-		return "", configErrorf("listen %q is not an address", listen)
+		return "", configErrorf("listen %q is not an address", cfg.Listen)
 	}
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "ws://" + net.JoinHostPort(host, port) + "/v1/ws", nil
+	return cfg.scheme("ws") + "://" + net.JoinHostPort(host, port) + "/v1/ws", nil
 }
 
 const (

@@ -127,7 +127,7 @@ func refuseWith(r api.Refusal) script {
 		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
 			t.Error(err)
 		}
-		_, _ = conn.Write(api.AppendRefusal(nil, r, ""))
+		_, _ = conn.Write(api.AppendRefusal(nil, r, api.CORS{}))
 	}
 }
 

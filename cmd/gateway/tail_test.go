@@ -148,7 +148,7 @@ func TestTailURL(t *testing.T) {
 		":8080": "ws://127.0.0.1:8080/v1/ws", "0.0.0.0:1": "ws://127.0.0.1:1/v1/ws", "[::]:1": "ws://127.0.0.1:1/v1/ws",
 		"[::1]:1": "ws://[::1]:1/v1/ws", "gw.example:80": "ws://gw.example:80/v1/ws",
 	} {
-		if got, err := tailURL("", listen); err != nil || got != want {
+		if got, err := tailURL("", &Config{Listen: listen}); err != nil || got != want {
 			t.Errorf("%s: got %q, %v", listen, got, err)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -17,6 +18,7 @@ type tokenCommand struct {
 	Claim []string      `sep:"none" placeholder:"K=V" help:"Another claim; V is JSON where it is valid JSON, else text. Repeatable."`
 	TTL   time.Duration `name:"ttl" default:"1h" help:"Time until it expires."`
 	Key   string        `name:"key-file" placeholder:"FILE" help:"Private key (PEM) to sign with, instead of auth.hs256_secret."`
+	As    string        `name:"issuer" placeholder:"NAME" help:"Which of auth.issuers makes it; needed where there are several."`
 }
 
 func (*tokenCommand) Help() string {
@@ -48,7 +50,11 @@ func (c *tokenCommand) mint(cfg *Config, now time.Time) (string, error) {
 	if c.TTL < time.Second {
 		return "", configErrorf("--ttl %s must be at least 1s", c.TTL)
 	}
-	claims := tokenClaims(cfg, c.Sub, now, c.TTL)
+	issuer, err := cfg.issuer(c.As)
+	if err != nil {
+		return "", err
+	}
+	claims := tokenClaims(issuer, c.Sub, now, c.TTL)
 	given := map[string]bool{}
 	for _, claim := range c.Claim {
 		name, value, ok := strings.Cut(claim, "=")
@@ -64,7 +70,7 @@ func (c *tokenCommand) mint(cfg *Config, now time.Time) (string, error) {
 		claims[name] = claimValue(value)
 	}
 	if c.Key == "" {
-		return mintToken(cfg, claims)
+		return mintToken(issuer, claims)
 	}
 	content, err := os.ReadFile(c.Key)
 	if err != nil {
@@ -77,22 +83,38 @@ func (c *tokenCommand) mint(cfg *Config, now time.Time) (string, error) {
 	return auth.MintWithKey(key, claims)
 }
 
-func tokenClaims(cfg *Config, sub string, now time.Time, ttl time.Duration) map[string]any {
-	claims := map[string]any{"sub": sub, "iat": now.Unix(), "exp": now.Add(ttl).Unix()}
-	if cfg.Auth.Issuer != "" {
-		claims["iss"] = cfg.Auth.Issuer
+// issuer is the one of this name; where there is one only, it needs none.
+func (c *Config) issuer(name string) (*IssuerConfig, error) {
+	all := c.issuers()
+	var names []string
+	for i := range all {
+		if all[i].Name == name || name == "" && len(all) == 1 {
+			return &all[i], nil
+		}
+		names = append(names, all[i].Name)
 	}
-	if cfg.Auth.Audience != "" {
-		claims["aud"] = cfg.Auth.Audience
+	if len(c.Auth.Issuers) == 0 {
+		return nil, configErrorf("--issuer %q: there are no auth.issuers", name)
+	}
+	return nil, configErrorf("--issuer %q must be one of auth.issuers: %s", name, strings.Join(names, ", "))
+}
+
+func tokenClaims(i *IssuerConfig, sub string, now time.Time, ttl time.Duration) map[string]any {
+	claims := map[string]any{"sub": sub, "iat": now.Unix(), "exp": now.Add(ttl).Unix()}
+	if i.Issuer != "" {
+		claims["iss"] = i.Issuer
+	}
+	if i.Audience != "" {
+		claims["aud"] = i.Audience
 	}
 	return claims
 }
 
-func mintToken(cfg *Config, claims map[string]any) (string, error) {
-	if cfg.Auth.HS256Secret == "" {
-		return "", configErrorf("there is no secret to sign with: set GATEWAY_AUTH_HS256_SECRET or --auth.hs256_secret to the gateway's own; `gateway dev` makes a new one in each run unless it has one, and prints a token")
+func mintToken(i *IssuerConfig, claims map[string]any) (string, error) {
+	if i.HS256Secret == "" {
+		return "", configErrorf("there is no secret to sign with: set GATEWAY_AUTH_HS256_SECRET or --auth.hs256_secret to the gateway's own, or name a private --key-file; `gateway dev` makes a new secret in each run unless it has one, and prints a token")
 	}
-	return auth.Mint([]byte(cfg.Auth.HS256Secret), claims)
+	return auth.Mint([]byte(i.HS256Secret), claims)
 }
 
 // claimValue keeps numbers as they are written: a large one is not rounded.
@@ -111,15 +133,15 @@ func claimValue(s string) any {
 
 // warnAboutToken says at once what the gateway would say later.
 func warnAboutToken(s *invocation, cfg *Config, token string) {
-	_, keys, err := openKeyFiles(cfg.Auth.PublicKeyFiles)
-	if err != nil || cfg.Auth.HS256Secret == "" && len(keys) == 0 {
+	keys, _, err := openKeyFiles(cfg.issuers())
+	if err != nil || !cfg.Auth.hasKeys() {
 		return // there is nothing to hold it against
 	}
 	verifier, err := auth.New(cfg.authOptions(keys))
 	if err == nil {
 		_, err = verifier.Verify(token)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, auth.ErrNoKeys) {
 		_, _ = fmt.Fprintf(s.stderr, "warning: a gateway with this configuration refuses this token: %v\n", err)
 	}
 }

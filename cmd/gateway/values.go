@@ -38,6 +38,14 @@ func (k *key) convert(raw any) (any, error) {
 		}
 		size, err := ParseSize(s)
 		return size, err
+	case k.typ.Kind() == reflect.Bool:
+		if b, ok := raw.(bool); ok {
+			return b, nil
+		}
+		if b, err := strconv.ParseBool(s); isText && err == nil {
+			return b, nil
+		}
+		return nil, errors.New("is neither true nor false")
 	case k.typ.Kind() == reflect.Int:
 		if n, ok := raw.(int); ok {
 			return n, nil
@@ -46,6 +54,8 @@ func (k *key) convert(raw any) (any, error) {
 			return n, nil
 		}
 		return nil, errors.New("is not a whole number")
+	case k.object != nil:
+		return k.objects(raw)
 	case k.typ.Kind() == reflect.Slice:
 		return list(raw)
 	case isText:
@@ -108,6 +118,9 @@ func (k *key) inRange(value any) error {
 		if !ok {
 			continue
 		}
+		if wider, ok := k.tag.Lookup(widerTag); ok && bound.tag == "max" {
+			text = wider
+		}
 		limit, err := k.convert(text)
 		if err != nil {
 			return err // the table itself is wrong; a test reads all of it
@@ -132,6 +145,9 @@ func either(words []string, several bool) string {
 func text(value any) string {
 	switch v := value.(type) {
 	case time.Duration:
+		if v >= time.Second && v <= 2*time.Minute && v%time.Second == 0 {
+			return strconv.Itoa(int(v/time.Second)) + "s" // 60s, not 1m, as people write it
+		}
 		s := v.String()
 		if strings.HasSuffix(s, "m0s") {
 			s = strings.TrimSuffix(s, "0s")

@@ -6,8 +6,10 @@ import (
 	"runtime/debug"
 )
 
-// version is set by the release build: -ldflags "-X main.version=v1.2.3".
-var version string
+// version and commit are set by the release build: -ldflags "-X main.version=v1.2.3".
+// An image is built without the checkout, and so has no other way to know its
+// commit.
+var version, commit string
 
 type versionCommand struct{}
 
@@ -18,14 +20,14 @@ func (*versionCommand) Run(s *invocation) error {
 
 // versionString is version, commit and Go version, in one line.
 func versionString() string {
-	v, commit := buildVersion()
-	return fmt.Sprintf("%s, commit %s, %s", v, commit, runtime.Version())
+	v, revision := buildVersion()
+	return fmt.Sprintf("%s, commit %s, %s", v, revision, runtime.Version())
 }
 
 // buildVersion is what the linker, else the module system, knows; commit is
 // "unknown" outside a checkout.
-func buildVersion() (v, commit string) {
-	v, commit = version, "unknown"
+func buildVersion() (v, revision string) {
+	v, revision = version, "unknown"
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}
@@ -40,10 +42,13 @@ func buildVersion() (v, commit string) {
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision":
-			commit = s.Value
+			revision = s.Value
 		case s.Key == "vcs.modified" && s.Value == "true":
 			changed = " with changes"
 		}
 	}
-	return v, commit + changed
+	if commit != "" {
+		return v, commit
+	}
+	return v, revision + changed
 }

@@ -5,8 +5,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +20,12 @@ type compareCommand struct {
 	Crowd    int      `default:"15000" help:"Sessions of the idle and mixed rows."`
 	Rows     []string `default:"idle,storm,fanout1,fanout16,unicast,mixed" help:"Rows to measure."`
 	Servers  []string `default:"gateway,plain,natsserver,floor" help:"Servers to measure."`
+	Before   string   `type:"existingfile" help:"An older gateway program: server \"before\", measured in turn with the others."`
+	Stat     string   `type:"path" help:"Folder for the readings in the form that benchstat compares, a file a server."`
 }
+
+// olderServer is what an older gateway program is called.
+const olderServer = "before"
 
 // row is one measurement: on which servers it makes sense, and which figures
 // of a result are shown.
@@ -105,6 +112,7 @@ func (c *compareCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer b.remove()
+	b.before = c.Before
 	// readings by row, server, column
 	readings := map[string]map[string]map[string][]float64{}
 	for _, r := range rows {
@@ -112,9 +120,13 @@ func (c *compareCommand) Run(ctx context.Context) error {
 			continue
 		}
 		readings[r.name] = map[string]map[string][]float64{}
+		servers := r.servers
+		if c.Before != "" {
+			servers = append([]string{olderServer}, servers...)
+		}
 		for round := range c.Rounds {
-			for _, server := range r.servers {
-				if !slices.Contains(c.Servers, server) {
+			for _, server := range servers {
+				if server != olderServer && !slices.Contains(c.Servers, server) {
 					continue
 				}
 				progress("== %s, %s, round %d of %d", r.name, server, round+1, c.Rounds)
@@ -130,7 +142,12 @@ func (c *compareCommand) Run(ctx context.Context) error {
 				}
 			}
 		}
-		c.table(&r, readings[r.name])
+		table(r.title, "server", servers, r.columns, readings[r.name])
+		if c.Stat != "" {
+			if err := writeStat(c.Stat, &r, readings[r.name]); err != nil {
+				return err
+			}
+		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(readings)
 }
@@ -145,22 +162,55 @@ func (c *compareCommand) one(ctx context.Context, b *binaries, r *row, server st
 	return r.measure(ctx, c, &s.target)
 }
 
-// table prints a row as Markdown: the median, and from where to where the
-// readings went.
-func (c *compareCommand) table(r *row, readings map[string]map[string][]float64) {
-	fmt.Printf("\n%s\n\n| server | %s |\n| --- |%s\n", r.title, strings.Join(r.columns, " | "), strings.Repeat(" --- |", len(r.columns)))
-	for _, server := range r.servers {
-		if readings[server] == nil {
+// writeStat adds a row's readings to a file for each server, as lines of Go
+// benchmarks. What benchstat takes for better when it grows ends in "/s".
+func writeStat(dir string, r *row, readings map[string]map[string][]float64) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for server, columns := range readings {
+		f, err := os.OpenFile(filepath.Join(dir, server+".txt"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		for _, column := range r.columns {
+			unit := strings.NewReplacer("a CPU-second", "handshakes/CPU-s", " ", "-").Replace(column)
+			for _, v := range columns[column] {
+				_, err = fmt.Fprintf(f, "BenchmarkGateway/%s 1 %g %s\n", r.name, v, unit)
+			}
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// table prints readings as Markdown, a line for each of names: the median, and
+// from where to where the readings went.
+func table(title, of string, names, columns []string, readings map[string]map[string][]float64) {
+	fmt.Printf("\n%s\n\n| %s | %s |\n| --- |%s\n", title, of, strings.Join(columns, " | "), strings.Repeat(" --- |", len(columns)))
+	for _, name := range names {
+		if readings[name] == nil {
 			continue
 		}
-		fmt.Printf("| %s |", server)
-		for _, column := range r.columns {
-			v := slices.Sorted(slices.Values(readings[server][column]))
-			fmt.Printf(" %s (%s–%s) |", short(v[len(v)/2]), short(v[0]), short(v[len(v)-1]))
+		fmt.Printf("| %s |", name)
+		for _, column := range columns {
+			fmt.Printf(" %s |", spread(readings[name][column]))
 		}
 		fmt.Println()
 	}
 	fmt.Println()
+}
+
+// spread writes the median of readings and, in brackets, the lowest and the
+// highest where there are several.
+func spread(readings []float64) string {
+	v := slices.Sorted(slices.Values(readings))
+	if len(v) == 1 {
+		return short(v[0])
+	}
+	return fmt.Sprintf("%s (%s–%s)", short(v[len(v)/2]), short(v[0]), short(v[len(v)-1]))
 }
 
 // short writes a figure with three digits that matter.

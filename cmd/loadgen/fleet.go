@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +24,9 @@ type conn struct {
 	state   connState
 	tracker tracker
 	pending []byte // the beginning of a frame, nil when there is none
+
+	welcomed bool
+	after    uint16 // milliseconds that a drain frame asked to wait
 }
 
 type connState uint8
@@ -46,6 +51,7 @@ type fleet struct {
 	stop    atomic.Bool
 	stopped chan struct{}
 	opened  chan struct{} // closed when all clients are open
+	ended   chan struct{} // closed when the server has ended them all since
 	gone    atomic.Int64  // clients that the server dropped
 
 	// The goroutine holds mu while it works.
@@ -54,9 +60,22 @@ type fleet struct {
 	next    int // the next to dial
 	dialing int
 	open    int
+	left    int            // of the open ones, those that the server has not ended
+	closes  map[uint16]int // close frames by their code
+	last    time.Time      // when the server ended the last of all
 	err     error
 	run     *run
 	input   []byte
+	welcome []byte         // of the first session
+	endings map[string]int // how replays ended: the rest of the frame behind its type
+	bytes   int64          // that came, heads included
+	inflate *inflater      // nil without compression
+
+	doze    int // milliseconds that the goroutine waits at most
+	permits int // how many more may be dialed; -1: as many as there are
+	// moved is told of a session that a drain has ended, and how long it is
+	// to wait; nil: nobody asks.
+	moved func(after time.Duration)
 }
 
 // parallel is how many handshakes are under way at a time.
@@ -92,12 +111,17 @@ func (t *target) prepare(first, n int) (*fleet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	return &fleet{
+	f := &fleet{
+		permits: -1, doze: 100,
 		target: t, first: first, ep: ep, now: time.Now(),
 		server:  &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()},
-		stopped: make(chan struct{}), opened: make(chan struct{}),
-		conns: make([]conn, n), input: make([]byte, 256<<10),
-	}, nil
+		stopped: make(chan struct{}), opened: make(chan struct{}), ended: make(chan struct{}),
+		closes: map[uint16]int{}, endings: map[string]int{}, conns: make([]conn, n), input: make([]byte, 256<<10),
+	}
+	if t.deflate {
+		f.inflate = newInflater()
+	}
+	return f, nil
 }
 
 // wait returns when all clients are open; it gives up after a minute without
@@ -176,7 +200,7 @@ func (f *fleet) loop() {
 		if failed {
 			return
 		}
-		n, err := unix.EpollWait(f.ep, ready, 100)
+		n, err := unix.EpollWait(f.ep, ready, f.doze)
 		if err != nil && err != unix.EINTR {
 			f.mu.Lock()
 			f.err = fmt.Errorf("epoll_wait: %w", err)
@@ -192,9 +216,12 @@ func (f *fleet) loop() {
 }
 
 func (f *fleet) dialMore() {
-	for f.next < len(f.conns) && f.dialing < parallel && f.err == nil {
+	for f.next < len(f.conns) && f.dialing < parallel && f.err == nil && f.permits != 0 {
 		i := f.next
 		f.next++
+		if f.permits > 0 {
+			f.permits--
+		}
 		if err := f.dialOne(i); err != nil {
 			f.err = err
 		}
@@ -212,6 +239,9 @@ func (f *fleet) dialOne(i int) error {
 	c.fd, c.state = int32(fd), connDialing
 	f.dialing++
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if i < f.target.slow {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10)
+	}
 	server := f.server.(*unix.SockaddrInet4)
 	if server.Addr[0] == 127 {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
@@ -246,6 +276,7 @@ func (f *fleet) handle(c *conn, i int) {
 		f.lost(c, fmt.Errorf("the server ended session %d: %v", i, err))
 		return
 	}
+	f.bytes += int64(n)
 	data := f.input[:n]
 	if len(c.pending) > 0 {
 		data = append(c.pending, data...)
@@ -267,8 +298,31 @@ func (f *fleet) lost(c *conn, why error) {
 	if c.state != connOpen {
 		f.err = why
 	}
+	var closed *closedError
+	if errors.As(why, &closed) {
+		f.closes[closed.code]++
+		if f.moved != nil && closed.code == 1001 {
+			f.moved(time.Duration(c.after) * time.Millisecond)
+		}
+	}
 	f.gone.Add(1)
+	if c.state == connOpen {
+		if f.left--; f.left == 0 && f.open == len(f.conns) {
+			f.last = time.Now()
+			close(f.ended)
+		}
+	}
 	f.hangUp(c)
+}
+
+// closedError is the server's close frame.
+type closedError struct {
+	session int
+	code    uint16
+}
+
+func (e *closedError) Error() string {
+	return fmt.Sprintf("the server closed session %d with %d", e.session, e.code)
 }
 
 func (f *fleet) sendHead(c *conn, i int) {
@@ -296,11 +350,18 @@ func (f *fleet) take(c *conn, i int, data []byte) ([]byte, error) {
 		if end < 0 {
 			return data, nil
 		}
-		if !bytes.HasPrefix(data, []byte("HTTP/1.1 101 ")) {
+		want := "HTTP/1.1 101 "
+		if f.target.Protocol == "sse" {
+			want = "HTTP/1.1 200 "
+		}
+		if !bytes.HasPrefix(data, []byte(want)) {
 			return nil, fmt.Errorf("session %d was refused: %s", i, bytes.TrimSpace(data))
 		}
 		c.state = connGreeting
 		data = data[end+4:]
+	}
+	if f.target.Protocol == "sse" {
+		return f.takeEvents(c, i, data)
 	}
 	var now int64
 	for len(data) > 0 {
@@ -312,6 +373,15 @@ func (f *fleet) take(c *conn, i int, data []byte) ([]byte, error) {
 			return data, nil
 		}
 		data = rest
+		if op&opCompressed != 0 {
+			if f.inflate == nil {
+				return nil, errMasked
+			}
+			op &^= opCompressed
+			if body, err = f.inflate.message(body); err != nil {
+				return nil, err
+			}
+		}
 		switch op {
 		case opText, opBinary:
 			if c.state == connGreeting {
@@ -319,6 +389,9 @@ func (f *fleet) take(c *conn, i int, data []byte) ([]byte, error) {
 					return nil, err
 				}
 				continue
+			}
+			if f.moved != nil {
+				c.after = max(c.after, drainWait(body))
 			}
 			if f.run != nil {
 				if now == 0 {
@@ -336,7 +409,7 @@ func (f *fleet) take(c *conn, i int, data []byte) ([]byte, error) {
 			if len(body) >= 2 {
 				code = binary.BigEndian.Uint16(body)
 			}
-			return nil, fmt.Errorf("the server closed session %d with %d", i, code)
+			return nil, &closedError{i, code}
 		}
 	}
 	return nil, nil
@@ -347,9 +420,10 @@ func (f *fleet) take(c *conn, i int, data []byte) ([]byte, error) {
 func (f *fleet) greet(c *conn, i int, body []byte) error {
 	switch {
 	case f.target.Protocol == "pushgate":
-		if !bytes.HasPrefix(body, []byte(`{"type":"welcome"`)) {
+		if !c.welcomed && !bytes.HasPrefix(body, []byte(`{"type":"welcome"`)) {
 			return fmt.Errorf("session %d begins with %.80s", i, body)
 		}
+		c.welcomed = true
 	case bytes.HasPrefix(body, []byte("INFO ")):
 		hello := fmt.Sprintf("CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1}\r\nSUB push.user.%s 1\r\nSUB push.broadcast 2\r\nPING\r\n",
 			f.target.userName(f.first+i))
@@ -360,10 +434,107 @@ func (f *fleet) greet(c *conn, i int, body []byte) error {
 	case !bytes.Contains(body, []byte("PONG")):
 		return nil
 	}
+	if f.target.Protocol == "pushgate" && !f.isOpen(body) {
+		return nil
+	}
+	f.stands(c)
+	return nil
+}
+
+// stands notes that a session is open.
+func (f *fleet) stands(c *conn) {
 	c.state = connOpen
 	f.dialing--
+	f.left++
 	if f.open++; f.open == len(f.conns) {
 		close(f.opened)
 	}
+}
+
+// takeEvents acts on a stream of server-sent events, of which the gateway puts
+// each message into one chunk.
+func (f *fleet) takeEvents(c *conn, i int, data []byte) ([]byte, error) {
+	end := bytes.LastIndex(data, []byte("\n\n"))
+	if end < 0 {
+		return data, nil
+	}
+	whole, rest := data[:end], bytes.TrimPrefix(data[end+2:], []byte("\r\n"))
+	if bytes.Contains(whole, []byte("event: close")) {
+		return nil, fmt.Errorf("the server closed session %d: %.200s", i, whole)
+	}
+	if c.state == connGreeting {
+		if !bytes.Contains(whole, []byte("event: welcome")) {
+			return nil, fmt.Errorf("session %d begins with %.80s", i, whole)
+		}
+		f.stands(c)
+	} else if f.run != nil {
+		f.run.take(&c.tracker, whole, time.Now().UnixNano())
+	}
+	return rest, nil
+}
+
+// isOpen looks whether a session stands with this frame: its welcome, or where
+// it has come back with a cursor, the end of its replay.
+func (f *fleet) isOpen(body []byte) bool {
+	if f.welcome == nil {
+		f.welcome = bytes.Clone(body)
+	}
+	if f.target.query == "" {
+		return true
+	}
+	ending, ok := bytes.CutPrefix(body, []byte(`{"type":"resumed",`))
+	if ok {
+		f.endings[string(ending)]++
+	}
+	return ok
+}
+
+// resumed counts the sessions whose replay ended so.
+func (f *fleet) resumed(how string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for ending, sessions := range f.endings {
+		if strings.HasPrefix(ending, how) {
+			n += sessions
+		}
+	}
+	return n
+}
+
+// freeze has the first of the clients stop reading, as a process does that is
+// stopped.
+func (f *fleet) freeze() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.conns[:f.target.slow] {
+		if f.conns[i].state != connOpen {
+			continue
+		}
+		if err := unix.EpollCtl(f.ep, unix.EPOLL_CTL_DEL, int(f.conns[i].fd), nil); err != nil {
+			return fmt.Errorf("epoll_ctl: %w", err)
+		}
+	}
 	return nil
+}
+
+// permit lets one more client dial.
+func (f *fleet) permit() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.permits++
+}
+
+// drainWait is what a drain frame asks a client to wait, in milliseconds; 0 of
+// any other frame.
+func drainWait(body []byte) uint16 {
+	if !bytes.HasPrefix(body, []byte(`{"type":"drain"`)) {
+		return 0
+	}
+	var frame struct {
+		After uint16 `json:"reconnect_after_ms"`
+	}
+	if json.Unmarshal(body, &frame) != nil {
+		return 0
+	}
+	return frame.After
 }

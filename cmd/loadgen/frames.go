@@ -14,17 +14,19 @@ const (
 	opClose  = 8
 	opPing   = 9
 	opPong   = 10
+
+	opCompressed = 0x40 // RSV1: the message is deflated (RFC 7692)
 )
 
 var errMasked = errors.New("the server masks its frames or uses reserved bits")
 
-// nextFrame cuts one whole frame off the front of b. ok is false while it is
-// not complete; rest is then b.
+// nextFrame cuts one whole frame off the front of b; op has opCompressed where
+// the frame says so. ok is false while it is not complete; rest is then b.
 func nextFrame(b []byte) (op byte, payload, rest []byte, ok bool, err error) {
 	if len(b) < 2 {
 		return 0, nil, b, false, nil
 	}
-	if b[0]&0x70 != 0 || b[1]&0x80 != 0 {
+	if b[0]&0x30 != 0 || b[1]&0x80 != 0 {
 		return 0, nil, b, false, errMasked
 	}
 	n, head := uint64(b[1]), 2
@@ -44,7 +46,7 @@ func nextFrame(b []byte) (op byte, payload, rest []byte, ok bool, err error) {
 		return 0, nil, b, false, nil
 	}
 	end := head + int(n)
-	return b[0] & 15, b[head:end], b[end:], true, nil
+	return b[0] &^ 0x80, b[head:end], b[end:], true, nil
 }
 
 // clientFrame makes a client's frame. Its mask is zero, which is a mask: what

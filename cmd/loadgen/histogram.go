@@ -19,6 +19,26 @@ func (h *histogram) add(d time.Duration) {
 	h.total++
 }
 
+// sparse is the buckets that are not empty, for addAll elsewhere.
+func (h *histogram) sparse() map[int]int64 {
+	buckets := map[int]int64{}
+	for i, n := range h.counts {
+		if n > 0 {
+			buckets[i] = n
+		}
+	}
+	return buckets
+}
+
+func (h *histogram) addAll(buckets map[int]int64) {
+	for i, n := range buckets {
+		if i >= 0 && i < len(h.counts) {
+			h.counts[i] += n
+			h.total += n
+		}
+	}
+}
+
 func bucketOf(d time.Duration) int {
 	n := uint64(d)
 	if n < 16 {

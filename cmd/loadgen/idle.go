@@ -31,8 +31,22 @@ type idleResult struct {
 	Goroutines int     `json:"goroutines_added"`
 }
 
-// Run is the command.
+// Run is the command. Without --pid it starts a gateway.
 func (c *idleCommand) Run(ctx context.Context) error {
+	if c.PID == 0 {
+		b, err := build(ctx)
+		if err != nil {
+			return err
+		}
+		defer b.remove()
+		s := newServers()
+		defer s.stop()
+		if err := s.startGateway(ctx, b); err != nil {
+			return err
+		}
+		s.target.Protocol, s.target.Users = c.Protocol, c.Users
+		c.target = s.target
+	}
 	res, err := c.measure(ctx)
 	if err != nil {
 		return err
@@ -50,9 +64,6 @@ func (c *idleCommand) Run(ctx context.Context) error {
 // before each reading, and sessions came and went before, so that it is not
 // the collector's pacing that is measured.
 func (c *idleCommand) measure(ctx context.Context) (*idleResult, error) {
-	if c.PID == 0 {
-		return nil, errors.New("--pid is needed: it is that process's memory which is read")
-	}
 	if c.High <= c.Low {
 		return nil, errors.New("--high must be more than --low")
 	}
@@ -91,7 +102,11 @@ func (c *idleCommand) round(ctx context.Context) (low, high memory, goroutines i
 	if high, err = c.memory(); err != nil {
 		return low, high, 0, err
 	}
-	return low, high, c.goroutines() - before, nil
+	goroutines = c.goroutines() - before
+	if n := first.dropped() + second.dropped(); n > 0 {
+		return low, high, 0, fmt.Errorf("the server dropped %d sessions", n)
+	}
+	return low, high, goroutines, nil
 }
 
 // held is sessions that are held by this process and others.
@@ -99,6 +114,7 @@ type held struct {
 	target   *target
 	files    int // of the server, before
 	fleet    *fleet
+	crowd    *crowd // instead of all else, over TLS
 	children []*exec.Cmd
 	inputs   []io.Closer
 }
@@ -106,6 +122,14 @@ type held struct {
 // hold opens n sessions, in child processes where one would run out of files.
 func (t *target) hold(ctx context.Context, first, n int) (*held, error) {
 	h := &held{target: t, files: t.files()}
+	if t.tls != nil {
+		c, err := t.dialTLS(ctx, first, n)
+		if err != nil {
+			return nil, err
+		}
+		h.crowd = c
+		return h, nil
+	}
 	if n <= maxClients/2 {
 		f, err := t.dial(ctx, first, n)
 		if err != nil {
@@ -153,8 +177,23 @@ func (h *held) child(ctx context.Context, t *target, first, n int) error {
 	return nil
 }
 
+// dropped is how many sessions the server has ended, of those that are held by
+// this process.
+func (h *held) dropped() int64 {
+	switch {
+	case h.crowd != nil:
+		return h.crowd.gone.Load()
+	case h.fleet != nil:
+		return h.fleet.gone.Load()
+	}
+	return 0
+}
+
 // close ends all the sessions and waits for the server to see it.
 func (h *held) close() {
+	if h.crowd != nil {
+		h.crowd.close()
+	}
 	if h.fleet != nil {
 		h.fleet.close()
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,6 +12,10 @@ import (
 	"strings"
 	"time"
 )
+
+// admin asks servers about themselves, without a connection that stays: it would
+// count among their descriptors.
+var admin = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // cpu is what the server has used so far, all threads, user and system.
 func (t *target) cpu() (time.Duration, error) {
@@ -73,13 +78,19 @@ func (t *target) memory() (memory, error) {
 	return memory{RSS: rollup["Rss"], Anonymous: rollup["Anonymous"], Slab: machine["Slab"]}, nil
 }
 
+// rss is what the server has resident, in bytes, as it is.
+func (t *target) rss() (int64, error) {
+	rollup, err := keyedBytes(fmt.Sprintf("/proc/%d/smaps_rollup", t.PID))
+	return rollup["Rss"], err
+}
+
 // freeMemory has a gateway collect and give back what it can; a peer without
 // the endpoint is measured as it is.
 func (t *target) freeMemory() error {
 	if t.Debug == "" {
 		return nil
 	}
-	resp, err := http.Post("http://"+t.Debug+"/debug/freemem", "", nil)
+	resp, err := admin.Post("http://"+t.Debug+"/debug/freemem", "", nil)
 	if err != nil {
 		return fmt.Errorf("forcing a collection: %w", err)
 	}
@@ -91,7 +102,7 @@ func (t *target) goroutines() int {
 	if t.Debug == "" {
 		return -1
 	}
-	resp, err := http.Get("http://" + t.Debug + "/debug/pprof/goroutine?debug=1")
+	resp, err := admin.Get("http://" + t.Debug + "/debug/pprof/goroutine?debug=1")
 	if err != nil {
 		return -1
 	}
@@ -105,6 +116,41 @@ func (t *target) goroutines() int {
 		return -1
 	}
 	return n
+}
+
+// liveHeap is what a gateway's heap holds after a collection, read without the
+// garbage that reading its metrics makes.
+func (t *target) liveHeap() (int64, error) {
+	resp, err := admin.Get("http://" + t.Debug + "/debug/pprof/heap?gc=1&debug=1")
+	if err != nil {
+		return 0, fmt.Errorf("reading the heap: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), "# HeapAlloc = "); ok {
+			return strconv.ParseInt(value, 10, 64)
+		}
+	}
+	return 0, errors.New("the heap's profile does not say how large it is")
+}
+
+// counter reads one of the gateway's counters: name and labels as /metrics
+// writes them.
+func (t *target) counter(name string) (float64, error) {
+	resp, err := admin.Get("http://" + t.admin + "/metrics")
+	if err != nil {
+		return 0, fmt.Errorf("reading %s: %w", name, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, fmt.Errorf("the gateway has no %s", name)
 }
 
 // keyedBytes reads a file of lines such as "Rss:  1234 kB".

@@ -33,7 +33,11 @@ func (t *target) publisher() (publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--nats=%s: %w", t.NATS, err)
 	}
-	return natsPublisher{nc}, nil
+	root := t.root
+	if root == "" {
+		root = "push"
+	}
+	return natsPublisher{nc, root}, nil
 }
 
 // stage opens sessions and connects what publishes to them; done ends both.
@@ -48,10 +52,13 @@ func (t *target) stage(ctx context.Context, sessions int) (f *fleet, p publisher
 	return f, p, func() { p.close(); f.close() }, nil
 }
 
-type natsPublisher struct{ conn *nats.Conn }
+type natsPublisher struct {
+	conn *nats.Conn
+	root string
+}
 
 func (p natsPublisher) publish(subject string, payload []byte) error {
-	return p.conn.Publish("push."+subject, payload)
+	return p.conn.Publish(p.root+"."+subject, payload)
 }
 
 func (p natsPublisher) close() { p.conn.Close() }

@@ -20,6 +20,7 @@ type run struct {
 	late     int64
 	twice    int64
 	latency  histogram
+	last     int64          // when the newest arrived
 	takers   int32          // sessions that each event goes to; 0: nobody waits for completion
 	counts   [1 << 12]int32 // arrivals of event seq, at seq % len
 	complete chan struct{}  // one for each event that all takers have
@@ -69,6 +70,7 @@ func (r *run) take(t *tracker, b []byte, now int64) {
 		}
 	}
 	if r.arrived > before {
+		r.last = now
 		select {
 		case r.changed <- struct{}{}:
 		default:

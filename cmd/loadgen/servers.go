@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	stage "pushgate/test/servers"
 )
 
 // benchSecret is what the servers that compare starts verify tokens with.
@@ -22,8 +25,9 @@ const benchSecret = "a secret for benchmarks on this machine only"
 
 // binaries are the servers under test, built for this run.
 type binaries struct {
-	dir  string
-	self string
+	dir    string
+	self   string
+	before string // an older gateway program
 }
 
 // build makes the binaries, the gateway as production runs it; the caller
@@ -39,7 +43,7 @@ func build(ctx context.Context) (*binaries, error) {
 	}
 	b := &binaries{dir: dir, self: self}
 	for _, args := range [][]string{
-		{"-tags", "nodev", "-o", "gateway", "pushgate/cmd/gateway"},
+		{"-tags", "nodev", "-ldflags", "-s -w", "-o", "gateway", "pushgate/cmd/gateway"},
 		{"-o", "plain", "pushgate/test/peers/plain"},
 		{"-o", "natsserver", "pushgate/test/peers/natsserver"},
 	} {
@@ -60,14 +64,23 @@ func (b *binaries) remove() { _ = os.RemoveAll(b.dir) }
 type servers struct {
 	target    target
 	processes []*exec.Cmd
+	program   string             // a gateway program other than the one built
+	inside    *stage.MemoryGroup // where gateways start; nil: as they are
+}
+
+func newServers() *servers {
+	return &servers{target: target{Secret: benchSecret, Protocol: "pushgate", Users: "u"}}
 }
 
 // start starts a server freshly; its caller stops it.
 func (b *binaries) start(ctx context.Context, name string) (*servers, error) {
-	s := &servers{target: target{Secret: benchSecret, Protocol: "pushgate", Users: "u"}}
+	s := newServers()
 	var err error
 	switch name {
 	case "gateway":
+		err = s.startGateway(ctx, b)
+	case olderServer:
+		s.program = b.before
 		err = s.startGateway(ctx, b)
 	case "plain":
 		err = s.startPlain(ctx, b)
@@ -105,8 +118,8 @@ func (s *servers) run(ctx context.Context, name string, args ...string) (*exec.C
 	return cmd, words[1:], nil
 }
 
-func (s *servers) startNATS(ctx context.Context, b *binaries, clients bool) error {
-	args := []string{"-port=0", "-ws-port=-1"}
+func (s *servers) startNATS(ctx context.Context, b *binaries, clients bool, more ...string) error {
+	args := append([]string{"-port=0", "-ws-port=-1"}, more...)
 	if clients {
 		s.target.Debug = freeAddr()
 		args = []string{"-port=0", "-ws-port=0", "-debug=" + s.target.Debug}
@@ -146,32 +159,70 @@ func (s *servers) startFloor(ctx context.Context, b *binaries) error {
 	return nil
 }
 
-func (s *servers) startGateway(ctx context.Context, b *binaries) error {
+// startGateway starts a gateway on a NATS server of its own. settings are
+// environment variables, which win over those that it gets anyhow.
+func (s *servers) startGateway(ctx context.Context, b *binaries, settings ...string) error {
 	if err := s.startNATS(ctx, b, false); err != nil {
 		return err
 	}
-	s.target.Addr, s.target.Debug = freeAddr(), freeAddr()
-	admin := freeAddr()
-	cmd := exec.CommandContext(ctx, filepath.Join(b.dir, "gateway"), "serve")
-	cmd.Env = append(os.Environ(), "GATEWAY_LISTEN="+s.target.Addr, "GATEWAY_ADMIN_LISTEN="+admin,
+	return s.addGateway(ctx, b, settings...)
+}
+
+// startDurable starts a gateway with a stored stream.
+func (s *servers) startDurable(ctx context.Context, b *binaries, settings ...string) error {
+	dir, err := os.MkdirTemp(b.dir, "jetstream")
+	if err != nil {
+		return err
+	}
+	if err := s.startNATS(ctx, b, false, "-jetstream="+dir); err != nil {
+		return err
+	}
+	return s.addGateway(ctx, b, append([]string{"GATEWAY_DURABLE_STREAM=PUSH", "GATEWAY_DURABLE_CREATE=true"}, settings...)...)
+}
+
+// addGateway starts a gateway on the NATS server that runs already, and waits
+// until it is ready.
+func (s *servers) addGateway(ctx context.Context, b *binaries, settings ...string) error {
+	if err := s.launch(ctx, b, settings...); err != nil {
+		return err
+	}
+	for range 100 {
+		if s.answers("/readyz") {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return errors.New("the gateway does not become ready")
+}
+
+// launch starts a gateway, and does not wait for it.
+func (s *servers) launch(ctx context.Context, b *binaries, settings ...string) error {
+	s.target.Addr, s.target.Debug, s.target.admin = freeAddr(), freeAddr(), freeAddr()
+	command := []string{cmp.Or(s.program, filepath.Join(b.dir, "gateway")), "serve"}
+	if s.inside != nil {
+		command = s.inside.Command(command[0], command[1:]...)
+	}
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), "GATEWAY_LISTEN="+s.target.Addr, "GATEWAY_ADMIN_LISTEN="+s.target.admin,
 		"GATEWAY_ADMIN_DEBUG_LISTEN="+s.target.Debug, "GATEWAY_NATS_URL="+s.target.NATS, "GATEWAY_AUTH_HS256_SECRET="+benchSecret,
 		"GATEWAY_DRAIN_DELAY=0s", "GATEWAY_DRAIN_WINDOW=0s")
+	cmd.Env = append(cmd.Env, settings...)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	s.processes = append(s.processes, cmd)
 	s.target.PID = cmd.Process.Pid
-	for range 100 {
-		resp, err := http.Get("http://" + admin + "/readyz")
-		if err == nil {
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		time.Sleep(50 * time.Millisecond)
+	return nil
+}
+
+// answers reports whether a page of the gateway's admin listener says 200.
+func (s *servers) answers(page string) bool {
+	resp, err := admin.Get("http://" + s.target.admin + page)
+	if err != nil {
+		return false
 	}
-	return errors.New("the gateway does not become ready")
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // freeAddr is an address of this machine that nobody listens on.

@@ -13,6 +13,7 @@ type claims struct {
 	exp, nbf, iat date
 	subFound      bool
 	subFits       bool
+	subscribe     []byte // raw, nil when absent
 }
 
 type date struct {
@@ -53,6 +54,8 @@ func (c *claims) read(payload []byte) bool {
 			c.subFound = true
 			c.sub, c.subFits = scalar(value)
 			c.subFits = c.subFits && fits(c.sub)
+		case "subscribe":
+			c.subscribe = value
 		case "iss":
 			c.iss, ok = text(value)
 		case "aud":

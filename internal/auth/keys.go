@@ -31,23 +31,30 @@ type suite struct {
 	keys   []any
 }
 
-// ring is the keys in force, by the algorithm's name as it stands in a token's
-// header, quotes included. The key decides what it is used with, never the
-// token: what is not in the ring is refused, so that no public key can be taken
-// for a secret, and "none" is just another unknown name.
-type ring map[string]*suite
+// suites are suites by the algorithm's name as it stands in a token's header,
+// quotes included.
+type suites map[string]*suite
 
-// newRing binds each key to its algorithms: its type's own, or those of named
-// that fit its type.
-func newRing(secret []byte, public []crypto.PublicKey, named []string) (ring, error) {
-	r := ring{}
+// ring is an issuer's keys in force. The key decides what it is used with,
+// never the token: what is not in the ring is refused, so that no public key
+// can be taken for a secret, and "none" is just another unknown name.
+type ring struct {
+	all     suites
+	named   map[string]suites // by kid, where keys have names: fetched ones
+	fetched int               // how many
+}
+
+// newRing binds each given key to its algorithms: its type's own, or those of
+// named that fit its type. Each of named must fit a key.
+func newRing(secret []byte, public []crypto.PublicKey, named []string) (*ring, error) {
+	r := &ring{all: suites{}}
 	if len(secret) > 0 {
-		if err := r.add(secret, named); err != nil {
+		if err := r.all.add(secret, named); err != nil {
 			return nil, err
 		}
 	}
 	for _, k := range public {
-		if err := r.add(k, named); err != nil {
+		if err := r.all.add(k, named); err != nil {
 			return nil, err
 		}
 	}
@@ -55,14 +62,14 @@ func newRing(secret []byte, public []crypto.PublicKey, named []string) (ring, er
 		if !slices.Contains(Algorithms(), name) {
 			return nil, fmt.Errorf("the algorithm %q is unknown", name)
 		}
-		if r[`"`+name+`"`] == nil {
+		if r.all[`"`+name+`"`] == nil {
 			return nil, fmt.Errorf("the algorithm %s fits none of the keys", name)
 		}
 	}
 	return r, nil
 }
 
-func (r ring) add(key any, named []string) error {
+func (all suites) add(key any, named []string) error {
 	own, possible, kind, err := uses(key)
 	if err != nil {
 		return err
@@ -79,10 +86,10 @@ func (r ring) add(key any, named []string) error {
 		if h, ok := method.(*jwt.SigningMethodHMAC); ok && len(key.([]byte)) < h.Hash.Size() {
 			return fmt.Errorf("the %s has %d bytes, but %s must have at least %d", kind, len(key.([]byte)), name, h.Hash.Size())
 		}
-		s := r[`"`+name+`"`]
+		s := all[`"`+name+`"`]
 		if s == nil {
 			s = &suite{method: method}
-			r[`"`+name+`"`] = s
+			all[`"`+name+`"`] = s
 		}
 		s.keys = append(s.keys, key)
 	}

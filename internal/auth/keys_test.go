@@ -71,12 +71,13 @@ func signWith(t *testing.T, kind, algorithm string, which int) string {
 
 func keyed(kind string, algorithms ...string) func(*Options) {
 	return func(o *Options) {
-		o.Algorithms = algorithms
-		if o.Secret = nil; kind == "secret" {
-			o.Secret = longSecret
+		i := &o.Issuers[0]
+		i.Algorithms = algorithms
+		if i.Secret = nil; kind == "secret" {
+			i.Secret = longSecret
 			return
 		}
-		o.PublicKeys = []crypto.PublicKey{testKeys()[kind][0].Public()}
+		i.PublicKeys = []crypto.PublicKey{testKeys()[kind][0].Public()}
 	}
 }
 
@@ -144,7 +145,7 @@ func TestPublicKeyIsNoSecret(t *testing.T) {
 func TestSeveralKeysAndTheirChange(t *testing.T) {
 	keys := testKeys()
 	v := newVerifier(t, func(o *Options) {
-		o.PublicKeys = []crypto.PublicKey{keys["P-256"][0].Public(), keys["P-256"][1].Public(), keys["Ed25519"][0].Public()}
+		o.Issuers[0].PublicKeys = []crypto.PublicKey{keys["P-256"][0].Public(), keys["P-256"][1].Public(), keys["Ed25519"][0].Public()}
 	})
 	old := signWith(t, "P-256", "ES256", 0)
 	for _, token := range []string{old, signWith(t, "P-256", "ES256", 1), signWith(t, "Ed25519", "EdDSA", 0),
@@ -153,13 +154,13 @@ func TestSeveralKeysAndTheirChange(t *testing.T) {
 			t.Errorf("one of several keys: %s", got)
 		}
 	}
-	if err := v.SetPublicKeys([]crypto.PublicKey{keys["P-256"][1].Public()}); err != nil {
+	if err := v.SetPublicKeys(0, []crypto.PublicKey{keys["P-256"][1].Public()}); err != nil {
 		t.Fatal(err)
 	}
 	if got := reasonOf(v, old); got != "bad_signature" {
 		t.Errorf("a key that was taken away: %s", got)
 	}
-	if err := v.SetPublicKeys([]crypto.PublicKey{"no key"}); err == nil {
+	if err := v.SetPublicKeys(0, []crypto.PublicKey{"no key"}); err == nil {
 		t.Error("a text is taken for a key")
 	}
 	if got := reasonOf(v, signWith(t, "P-256", "ES256", 1)); got != "good" {
@@ -180,22 +181,22 @@ func TestKeysRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public := func(k ...crypto.PublicKey) Options { return Options{PublicKeys: k} }
+	public := func(k ...crypto.PublicKey) Issuer { return Issuer{PublicKeys: k} }
 	rsaKey := testKeys()["RSA"][0].Public()
 	for name, c := range map[string]struct {
-		o    Options
+		i    Issuer
 		want string
 	}{
-		"no key":            {Options{}, "the secret has 0 bytes"},
+		"no key":            {Issuer{}, "there is no key"},
 		"short RSA":         {public(&small.PublicKey), "an RSA key has 1024 bits, but must have at least 2048"},
 		"P-224":             {public(&p224.PublicKey), "the curve P-224 is not used for tokens"},
 		"X25519":            {public(x25519.PublicKey()), "of a kind that tokens are not signed with"},
-		"unknown algorithm": {Options{Secret: secret, Algorithms: []string{"HS256", "none"}}, `the algorithm "none" is unknown`},
-		"nobody's":          {Options{Secret: secret, Algorithms: []string{"HS256", "ES256"}}, "the algorithm ES256 fits none of the keys"},
-		"a key without":     {Options{Secret: secret, PublicKeys: []crypto.PublicKey{rsaKey}, Algorithms: []string{"HS256"}}, "none of the algorithms [HS256] fits the RSA key"},
-		"secret for HS512":  {Options{Secret: secret, Algorithms: []string{"HS512"}}, "the secret has 32 bytes, but HS512 must have at least 64"},
+		"unknown algorithm": {Issuer{Secret: secret, Algorithms: []string{"HS256", "none"}}, `the algorithm "none" is unknown`},
+		"nobody's":          {Issuer{Secret: secret, Algorithms: []string{"HS256", "ES256"}}, "the algorithm ES256 fits none of the keys"},
+		"a key without":     {Issuer{Secret: secret, PublicKeys: []crypto.PublicKey{rsaKey}, Algorithms: []string{"HS256"}}, "none of the algorithms [HS256] fits the RSA key"},
+		"secret for HS512":  {Issuer{Secret: secret, Algorithms: []string{"HS512"}}, "the secret has 32 bytes, but HS512 must have at least 64"},
 	} {
-		if _, err := New(c.o); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := New(Options{Issuers: []Issuer{c.i}}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}

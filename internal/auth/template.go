@@ -11,8 +11,12 @@ import (
 )
 
 const (
-	maxPerTemplate = 64  // subscriptions that a claim list may make of one template
-	maxSubjects    = 256 // subscriptions of one identity
+	// maxPerTemplate is how many subscriptions a claim list may make of one
+	// template.
+	maxPerTemplate = 64
+	// issuerPlace is where a template has its issuer's name: no claim, but a
+	// word of the operator's.
+	issuerPlace = "{issuer}"
 )
 
 // template is a compiled default subscription.
@@ -20,6 +24,7 @@ type template struct {
 	text   string
 	parts  []part // empty for a template without placeholders
 	simple bool   // no claim but sub is needed
+	reach  string // a pattern that covers whatever it can become
 }
 
 // part is a literal, or a claim where path is set.
@@ -30,14 +35,24 @@ type part struct {
 }
 
 // CheckTemplate reports what is wrong with a default subscription: nil for
-// "broadcast", "user.{sub}", "team.{org.id}.>" or "mail.{email:b64}". The error
-// is one sentence that names the template.
-func CheckTemplate(s string) error {
-	_, err := compile(s)
+// "broadcast", "user.{sub}", "team.{org.id}.>" or "mail.{email:b64}", and, where
+// the issuer has a name, "{issuer}.user.{sub}". The error is one sentence that
+// names the template.
+func CheckTemplate(s, issuer string) error {
+	_, err := compile(s, issuer)
 	return err
 }
 
-func compile(s string) (template, error) {
+// Expand puts the issuer's name where the template or pattern says {issuer}.
+func Expand(template, issuer string) string {
+	return strings.ReplaceAll(template, issuerPlace, issuer)
+}
+
+func compile(s, issuer string) (template, error) {
+	if issuer == "" && strings.Contains(s, issuerPlace) {
+		return template{}, fmt.Errorf("subscription %q has {issuer}, but its issuer has no name: that takes auth.issuers", s)
+	}
+	s = Expand(s, issuer)
 	t := template{text: s, simple: true}
 	var shape strings.Builder // the template with a plain token for each claim
 	bound := true             // a dot, or the start, lies behind the last claim
@@ -72,6 +87,7 @@ func compile(s string) (template, error) {
 		shape.WriteByte('x')
 		bound, rest = false, next
 	}
+	t.reach = reach(s)
 	if !api.ValidPattern(shape.String()) {
 		return t, fmt.Errorf("subscription %q is not a subject: tokens joined by dots, where * is a whole token and > the last one", s)
 	}
@@ -79,6 +95,36 @@ func compile(s string) (template, error) {
 		t.parts = nil
 	}
 	return t, nil
+}
+
+// reach is the template with * for each token that a claim is part of.
+func reach(template string) string {
+	var b strings.Builder
+	inside, claimed := false, false
+	token := 0 // where in b the token began
+	for _, c := range []byte(template) {
+		switch {
+		case c == '{':
+			inside, claimed = true, true
+		case c == '}':
+			inside = false
+		case inside:
+		case c == '.':
+			if claimed {
+				kept := b.String()[:token]
+				b.Reset()
+				b.WriteString(kept + "*")
+			}
+			b.WriteByte(c)
+			token, claimed = b.Len(), false
+		default:
+			b.WriteByte(c)
+		}
+	}
+	if claimed {
+		return b.String()[:token] + "*"
+	}
+	return b.String()
 }
 
 func compileClaim(s, inner string) (part, error) {
@@ -103,9 +149,9 @@ func fits(s string) bool {
 
 // fill appends the subscriptions that the template makes for this user. payload
 // is the token's valid JSON object.
-func (t *template) fill(subjects []string, user string, payload []byte) ([]string, *Error) {
+func (t *template) fill(subjects []string, limit int, user string, payload []byte) ([]string, *Error) {
 	if t.parts == nil {
-		return join(subjects, t.text)
+		return join(subjects, limit, t.text)
 	}
 	made := []string{""}
 	for i := range t.parts {
@@ -133,7 +179,7 @@ func (t *template) fill(subjects []string, user string, payload []byte) ([]strin
 	}
 	var err *Error
 	for _, s := range made {
-		if subjects, err = join(subjects, s); err != nil {
+		if subjects, err = join(subjects, limit, s); err != nil {
 			return subjects, err
 		}
 	}
@@ -151,14 +197,14 @@ func product(prefixes, values []string) []string {
 }
 
 // join appends a subscription that is not there yet.
-func join(subjects []string, s string) ([]string, *Error) {
+func join(subjects []string, limit int, s string) ([]string, *Error) {
 	switch {
 	case slices.Contains(subjects, s):
 		return subjects, nil
 	case !api.ValidPattern(s):
-		return subjects, &Error{ReasonBadClaim, "The token's claims make a subject that is too long."}
-	case len(subjects) == maxSubjects:
-		return subjects, &Error{ReasonBadClaim, fmt.Sprintf("The token's claims make more than %d subscriptions.", maxSubjects)}
+		return subjects, &Error{Reason: ReasonBadClaim, Message: "The token's claims make a subject that is too long."}
+	case len(subjects) == limit:
+		return subjects, &Error{Reason: ReasonBadClaim, Message: fmt.Sprintf("The token's claims make more than %d subscriptions.", limit)}
 	}
 	return append(subjects, s), nil
 }
@@ -223,5 +269,5 @@ var tokenRule = fmt.Sprintf("it must be one token of 1 to %d bytes without dot, 
 // badClaim names the claim, which the operator's template does too, and never
 // its value.
 func badClaim(p *part, what string) *Error {
-	return &Error{ReasonBadClaim, fmt.Sprintf("The token's claim %s %s.", strings.Join(p.path, "."), what)}
+	return &Error{Reason: ReasonBadClaim, Message: fmt.Sprintf("The token's claim %s %s.", strings.Join(p.path, "."), what)}
 }

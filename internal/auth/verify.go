@@ -1,7 +1,9 @@
 package auth
 
 import (
+	"cmp"
 	"crypto"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -21,86 +23,113 @@ const MinSecret = 32
 const (
 	defaultTokenBytes  = 8 << 10
 	defaultMaxLifetime = 24 * time.Hour
+	defaultSubjects    = 64
 )
 
 // Identity is who a client is, what it may see, and until when.
 type Identity struct {
-	User     string   // claim sub, always one valid NATS token
+	User     string   // claim sub, always one valid NATS token; of a named issuer "name/sub"
 	Subjects []string // the default subscriptions, filled in, in template order, each once
+	Grants   *Grants  // what else the client may subscribe to; nil: nothing
 	Issued   int64    // iat in Unix seconds, 0 when absent
 	Expires  int64    // exp in Unix seconds; by the leeway it may already have passed
 }
 
 // Options are the rules for tokens.
 type Options struct {
-	Secret           []byte             // HMAC, at least [MinSecret] bytes; kept, not copied
-	PublicKeys       []crypto.PublicKey // RSA, ECDSA, Ed25519, see [ParsePublicKeys]
-	Algorithms       []string           // the only ones, see [Algorithms]; empty: each key's own
-	Issuer, Audience string             // what iss must be and aud must hold; empty: not checked
-	Leeway           time.Duration      // by which exp, nbf, iat and MaxLifetime may be missed
-	MaxLifetime      time.Duration      // from now to exp; 0: 24 hours
-	TokenBytes       int                // longest token; 0: 8 KiB
-	Subscriptions    []string           // templates, see [CheckTemplate]
-	Now              func() time.Time
+	Issuers     []Issuer      // at least one
+	Leeway      time.Duration // by which exp, nbf, iat and MaxLifetime may be missed
+	MaxLifetime time.Duration // from now, and from iat, to exp; 0: 24 hours
+	TokenBytes  int           // longest token; 0: 8 KiB
+	MaxSubjects int           // default subscriptions of one identity; 0: 64
+	CacheBytes  int           // for the hashes of verified tokens; 0: none are kept
+	Now         func() time.Time
+
+	// JWKSInterval is how long after a fetch for an unknown kid no other is
+	// made (0: 10 s), JWKSRefresh how often keys are fetched anyhow (0: 5
+	// minutes).
+	JWKSInterval, JWKSRefresh time.Duration
+	// Notice is told what became of fetches; nil: nobody is. It is called by
+	// one goroutine an issuer.
+	Notice func(KeyNotice)
 }
 
-// Verifier checks tokens. It is safe for concurrent use; only its public keys
-// change.
+// Verifier checks tokens. It is safe for concurrent use; only its issuers'
+// keys, and what is revoked, change.
 type Verifier struct {
-	secret      []byte
-	algorithms  []string
-	ring        atomic.Pointer[ring]
-	issuer      string
+	issuers []*issuer
+	byISS   map[string]*issuer // nil with one issuer
+
 	leeway      time.Duration
 	maxLifetime time.Duration
 	tokenBytes  int
-	templates   []template
+	maxSubjects int
+	cacheBytes  int
 	now         func() time.Time
-	validator   *jwt.Validator
+
+	// The cache is replaced after the keys: who has found the new one checks
+	// with the new keys, and what the old keys let in goes with the old one.
+	cache   atomic.Pointer[cache]
+	lookups cacheStats
+	revoked revocations
 }
 
-// New makes a Verifier. The error is one sentence that says which option is
-// wrong; it never holds the secret.
+// New makes a Verifier. Where keys are to be fetched, nothing is yet: see
+// [Verifier.FetchKeys]. The error is one sentence that says which option is
+// wrong; it never holds a secret.
 func New(o Options) (*Verifier, error) {
-	if n := len(o.Secret); n < MinSecret && (n > 0 || len(o.PublicKeys) == 0) {
-		return nil, fmt.Errorf("the secret has %d bytes, but must have at least %d", n, MinSecret)
+	if o.Leeway < 0 || o.MaxLifetime < 0 || o.TokenBytes < 0 || o.MaxSubjects < 0 || o.CacheBytes < 0 {
+		return nil, errors.New("leeway, longest lifetime and sizes must not be negative")
 	}
-	if o.Leeway < 0 || o.MaxLifetime < 0 || o.TokenBytes < 0 {
-		return nil, errors.New("leeway, longest lifetime and token size must not be negative")
+	if len(o.Issuers) == 0 {
+		return nil, errors.New("there is no issuer whose tokens could be verified")
 	}
 	v := &Verifier{
-		secret:      o.Secret,
-		algorithms:  o.Algorithms,
-		issuer:      o.Issuer,
 		leeway:      o.Leeway,
-		maxLifetime: o.MaxLifetime,
-		tokenBytes:  o.TokenBytes,
+		maxLifetime: cmp.Or(o.MaxLifetime, defaultMaxLifetime),
+		tokenBytes:  cmp.Or(o.TokenBytes, defaultTokenBytes),
+		maxSubjects: cmp.Or(o.MaxSubjects, defaultSubjects),
+		cacheBytes:  o.CacheBytes,
 		now:         o.Now,
-	}
-	if v.maxLifetime == 0 {
-		v.maxLifetime = defaultMaxLifetime
-	}
-	if v.tokenBytes == 0 {
-		v.tokenBytes = defaultTokenBytes
 	}
 	if v.now == nil {
 		v.now = time.Now
 	}
-	if err := v.SetPublicKeys(o.PublicKeys); err != nil {
-		return nil, err
-	}
-	for _, s := range o.Subscriptions {
-		t, err := compile(s)
+	// The leeway counts once for exp and once for iat.
+	v.revoked.lifetime, v.revoked.now = v.maxLifetime+2*v.leeway, v.now
+	v.cache.Store(newCache(v.cacheBytes))
+	for _, one := range o.Issuers {
+		i, err := newIssuer(one, len(o.Issuers) == 1)
+		if err != nil && one.Name != "" {
+			err = fmt.Errorf("issuer %s: %w", one.Name, err)
+		}
 		if err != nil {
 			return nil, err
 		}
-		v.templates = append(v.templates, t)
+		i.validator = newValidator(one, o.Leeway, v.now)
+		if one.JWKSURL != "" {
+			i.source = v.newSource(i, one.JWKSURL, &o)
+		}
+		v.issuers = append(v.issuers, i)
 	}
+	if len(v.issuers) > 1 {
+		if err := checkApart(v.issuers); err != nil {
+			return nil, err
+		}
+		v.byISS = map[string]*issuer{}
+		for _, i := range v.issuers {
+			v.byISS[i.iss] = i
+		}
+	}
+	return v, nil
+}
+
+func newValidator(o Issuer, leeway time.Duration, now func() time.Time) *jwt.Validator {
 	rules := []jwt.ParserOption{
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
-		jwt.WithLeeway(o.Leeway),
-		jwt.WithTimeFunc(v.now),
+		jwt.WithLeeway(leeway),
+		jwt.WithTimeFunc(now),
 	}
 	if o.Issuer != "" {
 		rules = append(rules, jwt.WithIssuer(o.Issuer))
@@ -108,16 +137,20 @@ func New(o Options) (*Verifier, error) {
 	if o.Audience != "" {
 		rules = append(rules, jwt.WithAudience(o.Audience))
 	}
-	v.validator = jwt.NewValidator(rules...)
-	return v, nil
+	return jwt.NewValidator(rules...)
 }
 
-// Verify turns a token into an identity. The error is always an *[Error].
+// Verify turns a token into an identity. The error is an *[Error], or
+// [ErrNoKeys] while the issuer's keys have never been there.
 //
 // golang-jwt's own Parse is not used: it decodes the payload before it has
 // checked the signature, ignores crit and b64, and takes duplicate keys. Its
-// signing method and its claims validator are.
-func (v *Verifier) Verify(token string) (Identity, error) {
+// signing methods and its claims validator are. Of several issuers iss is
+// looked at first, because it says whose keys count, and nothing else.
+func (v *Verifier) Verify(token string) (Identity, error) { return v.verify(token, true) }
+
+// verify leaves what takes its time to who is patient.
+func (v *Verifier) verify(token string, patient bool) (Identity, error) {
 	if len(token) > v.tokenBytes {
 		return Identity{}, refuse(ReasonTooLarge)
 	}
@@ -125,60 +158,120 @@ func (v *Verifier) Verify(token string) (Identity, error) {
 	if !ok {
 		return Identity{}, refuse(ReasonMalformed)
 	}
-	header, payload, _ := strings.Cut(signed, ".")
-	var space [1024]byte // enough for most tokens, so that decoding allocates nothing
-	buf := space[:0]
+	cache := v.cache.Load()
+	sum := sha256.Sum256([]byte(token))
+	known := cache.has(sum)
 
-	part, buf, ok := decode(buf, header)
+	header, body, _ := strings.Cut(signed, ".")
+	var space [1024]byte // enough for most tokens, so that decoding allocates nothing
+	payload, buf, ok := decode(space[:0], body)
 	if !ok {
 		return Identity{}, refuse(ReasonMalformed)
 	}
-	keys, err := v.checkHeader(part)
-	if err != nil {
-		return Identity{}, err
+	i := v.issuers[0]
+	if len(v.issuers) > 1 {
+		var err *Error
+		if i, err = v.issuerOf(payload); err != nil {
+			return Identity{}, err
+		}
 	}
-	if part, buf, ok = decode(buf, signature); !ok {
+	if !known && !i.quick && !patient {
+		return Identity{}, errSlow
+	}
+	if v.lookups.count(known); !known {
+		if err := i.checkSignature(buf, header, signed, signature); err != nil {
+			return Identity{}, err
+		}
+		cache.add(sum)
+	}
+	if !isJSON(payload) {
 		return Identity{}, refuse(ReasonMalformed)
+	}
+	return v.identify(i, payload)
+}
+
+// issuerOf finds the issuer that a payload, which nobody has vouched for yet,
+// names.
+func (v *Verifier) issuerOf(payload []byte) (*issuer, *Error) {
+	if !isJSON(payload) {
+		return nil, refuse(ReasonMalformed)
+	}
+	var i *issuer
+	err := visit(payload, func(key, value []byte) {
+		if string(key) == "iss" {
+			iss, _ := text(value)
+			i = v.byISS[iss]
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, refuse(ReasonMalformed)
+	case i == nil:
+		return nil, refuse(ReasonIssuer)
+	}
+	return i, nil
+}
+
+// checkSignature checks header and signature with the issuer's keys.
+func (i *issuer) checkSignature(buf []byte, header, signed, signature string) error {
+	part, buf, ok := decode(buf, header)
+	if !ok {
+		return refuse(ReasonMalformed)
+	}
+	keys, err := i.checkHeader(part)
+	if err != nil {
+		return err
+	}
+	if part, _, ok = decode(buf, signature); !ok {
+		return refuse(ReasonMalformed)
 	}
 	if !keys.verifies(signed, part) {
-		return Identity{}, refuse(ReasonSignature)
+		return refuse(ReasonSignature)
 	}
-	if part, _, ok = decode(buf, payload); !ok || !isJSON(part) {
-		return Identity{}, refuse(ReasonMalformed)
-	}
-	return v.identify(part)
+	return nil
 }
 
 // identify makes the identity of a payload that is signed and valid JSON.
-func (v *Verifier) identify(payload []byte) (Identity, error) {
+func (v *Verifier) identify(i *issuer, payload []byte) (Identity, error) {
 	var c claims
 	if !c.read(payload) {
 		return Identity{}, refuse(ReasonMalformed)
 	}
-	if err := v.validate(&c); err != nil {
+	if err := v.validate(i, &c); err != nil {
 		return Identity{}, err
 	}
 	switch {
 	case !c.subFound:
-		return Identity{}, &Error{ReasonBadClaim, "The token has no claim sub."}
+		return Identity{}, &Error{Reason: ReasonBadClaim, Message: "The token has no claim sub."}
 	case !c.subFits:
-		return Identity{}, &Error{ReasonBadClaim, "The token's claim sub cannot be a user: " + tokenRule + "."}
+		return Identity{}, &Error{Reason: ReasonBadClaim, Message: "The token's claim sub cannot be a user: " + tokenRule + "."}
 	}
-	subjects := make([]string, 0, len(v.templates))
-	for i := range v.templates {
-		var err *Error
-		if subjects, err = v.templates[i].fill(subjects, c.sub, payload); err != nil {
+	id := Identity{User: i.user(c.sub), Issued: c.iat.unix(), Expires: c.exp.unix()}
+	if v.Revoked(id.User, id.Issued) {
+		return Identity{}, refuse(ReasonRevoked)
+	}
+	var err *Error
+	id.Subjects = make([]string, 0, len(i.templates))
+	for t := range i.templates {
+		if id.Subjects, err = i.templates[t].fill(id.Subjects, v.maxSubjects, c.sub, payload); err != nil {
 			return Identity{}, err
 		}
 	}
-	return Identity{User: c.sub, Subjects: subjects, Issued: c.iat.unix(), Expires: c.exp.unix()}, nil
+	if id.Grants, err = i.readGrants(c.subscribe); err != nil {
+		return Identity{}, err
+	}
+	return id, nil
 }
 
-func (v *Verifier) validate(c *claims) error {
-	if !c.exp.set || c.exp.numeric.After(v.now().Add(v.maxLifetime+v.leeway)) {
+func (v *Verifier) validate(i *issuer, c *claims) error {
+	switch {
+	case !c.exp.set, c.exp.numeric.After(v.now().Add(v.maxLifetime + v.leeway)):
+		return refuse(ReasonLifetime)
+	case c.iat.set && c.exp.numeric.Sub(c.iat.numeric.Time) > v.maxLifetime:
+		// It would outlive what is remembered of a revocation.
 		return refuse(ReasonLifetime)
 	}
-	err := v.validator.Validate(c)
+	err := i.validator.Validate(c)
 	switch {
 	case err == nil:
 		return nil
@@ -186,48 +279,90 @@ func (v *Verifier) validate(c *claims) error {
 		return refuse(ReasonExpired)
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		return refuse(ReasonNotYet)
-	case v.issuer != "" && c.iss != v.issuer:
+	case i.iss != "" && c.iss != i.iss:
 		return refuse(ReasonIssuer)
 	default:
 		return refuse(ReasonAudience)
 	}
 }
 
-// SetPublicKeys replaces the public keys; tokens that are being verified may
-// still meet the old ones. On an error the old ones stay.
-func (v *Verifier) SetPublicKeys(keys []crypto.PublicKey) error {
-	r, err := newRing(v.secret, keys, v.algorithms)
+// SetPublicKeys replaces the public keys of the issuer that was given at this
+// place; tokens that are being verified may still meet the old ones. On an
+// error the old ones stay.
+func (v *Verifier) SetPublicKeys(place int, keys []crypto.PublicKey) error {
+	i := v.issuers[place]
+	r, err := newRing(i.secret, keys, i.algorithms)
 	if err != nil {
 		return err
 	}
-	v.ring.Store(&r)
+	v.setRing(i, r)
 	return nil
 }
 
+func (v *Verifier) setRing(i *issuer, r *ring) {
+	i.ring.Store(r)
+	v.cache.Store(newCache(v.cacheBytes))
+}
+
 // checkHeader returns what the token's signature is to be checked with.
-func (v *Verifier) checkHeader(header []byte) (*suite, error) {
+func (i *issuer) checkHeader(header []byte) (*suite, error) {
 	if !isJSON(header) {
 		return nil, refuse(ReasonMalformed)
 	}
-	var keys *suite
-	extended := false
+	var alg []byte
+	var kid string
+	extended, named, fit := false, false, true
 	err := visit(header, func(key, value []byte) {
 		switch string(key) {
 		case "alg":
-			keys = (*v.ring.Load())[string(value)]
+			alg = value
+		case "kid":
+			named = true
+			kid, fit = keyID(value)
 		case "crit", "b64":
 			extended = true
 		}
 	})
 	switch {
-	case err != nil:
+	case err != nil, !fit:
 		return nil, refuse(ReasonMalformed)
 	case extended:
 		return nil, refuse(ReasonCrit)
-	case keys == nil:
-		return nil, refuse(ReasonAlgorithm)
 	}
-	return keys, nil
+	r := i.ring.Load()
+	if r == nil {
+		return nil, ErrNoKeys
+	}
+	among := r.all
+	if named && r.named != nil {
+		if among = r.named[kid]; among == nil {
+			refused := refuse(ReasonKey)
+			refused.Fetched = i.source.want()
+			return nil, refused
+		}
+	}
+	if keys := among[string(alg)]; keys != nil {
+		return keys, nil
+	}
+	return nil, refuse(ReasonAlgorithm)
+}
+
+// maxKeyID bounds the name of a key.
+const maxKeyID = 128
+
+// keyID reads a kid: printable ASCII, of bounded length. It is looked up, and
+// nothing else is ever done with it.
+func keyID(raw []byte) (string, bool) {
+	kid, ok := text(raw)
+	if !ok || kid == "" || len(kid) > maxKeyID {
+		return "", false
+	}
+	for _, c := range []byte(kid) {
+		if c < ' ' || c > '~' {
+			return "", false
+		}
+	}
+	return kid, true
 }
 
 // cutLast splits header.payload.signature before the signature. It is false

@@ -20,10 +20,9 @@ var (
 func newVerifier(t testing.TB, change ...func(*Options)) *Verifier {
 	t.Helper()
 	o := Options{
-		Secret:        secret,
-		Leeway:        30 * time.Second,
-		Subscriptions: []string{"user.{sub}", "broadcast"},
-		Now:           func() time.Time { return noon },
+		Issuers: []Issuer{{Secret: secret, Subscriptions: []string{"user.{sub}", "broadcast"}}},
+		Leeway:  30 * time.Second,
+		Now:     func() time.Time { return noon },
 	}
 	for _, f := range change {
 		f(&o)
@@ -36,7 +35,7 @@ func newVerifier(t testing.TB, change ...func(*Options)) *Verifier {
 }
 
 func subscriptions(templates ...string) func(*Options) {
-	return func(o *Options) { o.Subscriptions = templates }
+	return func(o *Options) { o.Issuers[0].Subscriptions = templates }
 }
 
 func in(d time.Duration) int64 { return noon.Add(d).Unix() }
@@ -87,7 +86,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyClaims(t *testing.T) {
-	both := func(o *Options) { o.Issuer, o.Audience = "https://id.example", "push" }
+	both := func(o *Options) { o.Issuers[0].Issuer, o.Issuers[0].Audience = "https://id.example", "push" }
 	good := map[string]any{"sub": "alice", "exp": in(time.Hour), "iss": "https://id.example", "aud": "push"}
 	with := func(key string, value any) map[string]any {
 		m := map[string]any{}
@@ -244,9 +243,9 @@ func TestNewRefuses(t *testing.T) {
 		o    Options
 		want string
 	}{
-		{"short secret", Options{Secret: secret[:31]}, "the secret has 31 bytes, but must have at least 32"},
-		{"negative leeway", Options{Secret: secret, Leeway: -1}, "must not be negative"},
-		{"bad template", Options{Secret: secret, Subscriptions: []string{"user.{"}}, `subscription "user.{" has a { without a }`},
+		{"short secret", Options{Issuers: []Issuer{{Secret: secret[:31]}}}, "the secret has 31 bytes, but must have at least 32"},
+		{"negative leeway", Options{Leeway: -1}, "must not be negative"},
+		{"bad template", Options{Issuers: []Issuer{{Secret: secret, Subscriptions: []string{"user.{"}}}}, `subscription "user.{" has a { without a }`},
 	}
 	for _, tt := range tests {
 		if _, err := New(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 )
 
 // Options say where NATS is and how to log in. At most one way of logging in
@@ -90,8 +92,13 @@ func (o Options) login() (nats.Option, error) {
 	case o.Password != "" && o.User == "":
 		return nil, errors.New("nats.password is set, but nats.user is not")
 	case o.CredsFile != "":
-		if _, err := read("nats.creds_file", o.CredsFile); err != nil {
+		content, err := read("nats.creds_file", o.CredsFile)
+		if err != nil {
 			return nil, err
+		}
+		if _, err := nkeys.ParseDecoratedUserNKey(content); err != nil {
+			// The cause could quote the seed.
+			return nil, fmt.Errorf("nats.creds_file %q holds no user's JWT and seed, as `nsc generate creds` writes them", o.CredsFile)
 		}
 		return nats.UserCredentials(o.CredsFile), nil
 	case o.NKeyFile != "":
@@ -143,6 +150,11 @@ func checkURLs(urls string) error {
 		if err != nil || u.Hostname() == "" {
 			return fmt.Errorf("nats.url %q is not a URL like nats://host:4222", Redact(one))
 		}
+		if port := u.Port(); port != "" {
+			if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+				return fmt.Errorf("nats.url %q has the port %s: it must be 1 to 65535", Redact(one), port)
+			}
+		}
 		switch u.Scheme {
 		case "nats", "tls":
 		case "ws", "wss":
@@ -173,4 +185,23 @@ func Redact(text string) string {
 		parts[i] = part[:start] + "[redacted]" + part[at:]
 	}
 	return strings.Join(parts, ",")
+}
+
+// loginName says how the gateway logs in, without any secret.
+func (o *Options) loginName() string {
+	switch {
+	case o.CredsFile != "":
+		return "nats.creds_file " + o.CredsFile
+	case o.NKeyFile != "":
+		return "nats.nkey_file " + o.NKeyFile
+	case o.User != "":
+		return "nats.user " + o.User
+	case o.Token != "":
+		return "nats.token"
+	case strings.Contains(o.URL, "@"):
+		return "the credentials in nats.url"
+	case o.TLSCertFile != "":
+		return "nats.tls.cert_file " + o.TLSCertFile
+	}
+	return "none is configured"
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pushgate/api"
 	"pushgate/internal/poll"
 )
 
@@ -40,6 +39,9 @@ const dialTimeout = 2 * time.Second
 
 // Dial implements nats.CustomDialer.
 func (d *tapDialer) Dial(network, address string) (net.Conn, error) {
+	if d.b.sequence != nil {
+		d.b.sequence.doubt() // before the first message of this connection
+	}
 	d.dialer.Timeout = dialTimeout
 	conn, err := d.dialer.Dial(network, address)
 	if err != nil {
@@ -63,56 +65,54 @@ func (b *Bus) drain() {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.deliverAll()
+}
+
+// deliverAll is drain for who holds b.mu.
+func (b *Bus) deliverAll() {
 	now := time.Now()
-	for {
+	for more := true; more; {
 		b.batch = b.batch[:0]
-	collect:
-		for len(b.batch) < maxBatch {
+		for more && len(b.batch) < maxBatch {
 			select {
 			case m := <-b.feed:
-				if m == nil {
-					break collect
+				more = m != nil // it is nil when the channel is closed
+				if more {
+					b.take(m, now)
 				}
-				b.batch = append(b.batch, event(b.root(m.Subject), m, now))
 			default:
-				break collect
+				more = false
 			}
 		}
-		if len(b.batch) == 0 {
-			return
+		if len(b.batch) > 0 {
+			b.received.Add(int64(len(b.batch)))
+			b.sink.Deliver(b.batch)
+			clear(b.batch)
 		}
-		b.received.Add(int64(len(b.batch)))
-		b.deliver(b.batch)
-		clear(b.batch)
+	}
+	if b.sequence != nil {
+		b.sequence.note()
 	}
 }
 
-// root returns the length of the root that a message came under, with its dot.
-func (b *Bus) root(subject string) int {
-	for _, root := range b.roots() {
-		if len(subject) > len(root) && subject[len(root)] == '.' && strings.HasPrefix(subject, root) {
-			return len(root) + 1
-		}
+// take adds a message to the batch.
+func (b *Bus) take(m *nats.Msg, now time.Time) {
+	root, subject := b.root(m.Subject)
+	if b.sequence != nil && root == storedRoot {
+		b.sequence.take(subject, m)
+		return
 	}
-	return 0
+	if b.interest == nil || b.interest.counts(m, root, subject) {
+		b.batch = append(b.batch, event(root, subject, m, now))
+	}
 }
 
-// event turns a message into an event. The event owns the payload: the client
-// library made a copy for it.
-func event(root int, m *nats.Msg, now time.Time) api.Event {
-	e := api.Event{Subject: m.Subject[root:], Time: now, Data: m.Data}
-	if len(m.Header) == 0 {
-		return e
+// root tells which root a message came under, and the subject below it.
+func (b *Bus) root(full string) (root int, subject string) {
+	for i, root := range &b.roots {
+		if len(full) > len(root) && full[len(root)] == '.' && strings.HasPrefix(full, root) {
+			return i, full[len(root)+1:]
+		}
 	}
-	if e.ID = m.Header.Get("Nats-Msg-Id"); e.ID == "" {
-		e.ID = m.Header.Get("ce-id")
-	}
-	media, _, _ := strings.Cut(m.Header.Get("Content-Type"), ";")
-	switch strings.ToLower(strings.TrimSpace(media)) {
-	case "text/plain":
-		e.Format = api.FormatText
-	case "application/octet-stream":
-		e.Format = api.FormatBinary
-	}
-	return e
+	return 0, full
 }

@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,8 +25,12 @@ type Interest struct {
 	mu    sync.Mutex
 	asked []ask
 
-	// Only the goroutine's own.
-	wants map[string]*want
+	// The goroutine's own, which changes them under Bus.mu: who delivers
+	// events looks at them.
+	wants   map[string]*want
+	shapes  api.Shapes // of those with wildcards
+	begun   uint64     // wants so far
+	scratch []byte     // who delivers has it
 }
 
 // ask is one request: to acquire, with ready, or to release.
@@ -38,7 +41,8 @@ type ask struct {
 
 type want struct {
 	sessions int
-	subs     []*nats.Subscription
+	since    uint64
+	subs     []*nats.Subscription // by root; nil where NATS refused it, or interest has it not
 }
 
 func newInterest(b *Bus) *Interest {
@@ -103,7 +107,9 @@ func (i *Interest) apply() {
 			w := i.wants[s]
 			if w == nil {
 				w = &want{}
+				i.b.mu.Lock()
 				i.wants[s] = w
+				i.b.mu.Unlock()
 			}
 			if a.ready != nil {
 				w.sessions++
@@ -117,10 +123,10 @@ func (i *Interest) apply() {
 	for s, w := range changed {
 		switch {
 		case w.sessions > 0 && w.subs == nil:
-			i.subscribe(s, w)
+			i.begin(s, w)
 			added = true
 		case w.sessions <= 0:
-			i.unsubscribe(s, w)
+			i.end(s, w)
 		}
 	}
 	i.held.Store(int64(len(i.wants)))
@@ -136,19 +142,43 @@ func (i *Interest) apply() {
 	}
 }
 
-func (i *Interest) subscribe(subject string, w *want) {
-	for _, root := range i.b.roots() {
+func (i *Interest) begin(subject string, w *want) {
+	i.b.mu.Lock()
+	defer i.b.mu.Unlock()
+	i.begun++
+	w.since = i.begun
+	if api.HasWildcard(subject) {
+		i.shapes.Count(subject, 1)
+	}
+	for k, root := range i.b.roots {
+		if !i.has(k) {
+			w.subs = append(w.subs, nil)
+			continue
+		}
 		sub, err := i.b.conn.ChanSubscribe(root+"."+subject, i.b.feed)
 		if err != nil {
 			i.b.log.Error("subscribing failed", zap.String("subject", root+"."+subject), zap.String("reason", i.b.clean(err)))
-			continue
 		}
 		w.subs = append(w.subs, sub)
 	}
 }
 
-func (i *Interest) unsubscribe(subject string, w *want) {
+func (i *Interest) end(subject string, w *want) {
+	i.b.mu.Lock()
+	defer i.b.mu.Unlock()
+	// What has come counts by the subscriptions of before.
+	i.b.deliverAll()
+	delete(i.wants, subject)
+	if w.subs == nil {
+		return // it came and went before NATS was told
+	}
+	if api.HasWildcard(subject) {
+		i.shapes.Count(subject, -1)
+	}
 	for _, sub := range w.subs {
+		if sub == nil {
+			continue
+		}
 		i.b.dropMu.Lock()
 		if _, ok := i.b.dropped[sub]; ok {
 			i.b.countDropped(sub)
@@ -159,45 +189,37 @@ func (i *Interest) unsubscribe(subject string, w *want) {
 			i.b.log.Warn("unsubscribing failed", zap.String("subject", subject), zap.String("reason", i.b.clean(err)))
 		}
 	}
-	delete(i.wants, subject)
 }
 
-// CheckTemplates tells whether exact interest can serve these subscription
-// templates: of two different subscriptions that match one event NATS sends
-// the event twice, and a client must get it once.
-func CheckTemplates(templates []string) error {
-	patterns := make([]string, len(templates))
-	for n, t := range templates {
-		tokens := strings.Split(t, ".")
-		for k, token := range tokens {
-			if strings.Contains(token, "{") {
-				tokens[k] = "*"
-			}
-		}
-		patterns[n] = strings.Join(tokens, ".")
+// counts tells whether a message is the one of its copies that counts. NATS
+// sends a message once for each subscription that it matches; that of the
+// oldest counts, so that a newer one, whose first message nobody knows, can
+// neither double nor lose anything. When the oldest of several goes at the very
+// moment of a message, that one may come twice or not at all.
+func (i *Interest) counts(m *nats.Msg, root int, subject string) bool {
+	if len(i.shapes) == 0 {
+		return true // literals never meet
 	}
-	for n, p := range patterns {
-		for m, q := range patterns {
-			wild := api.HasWildcard(templates[n]) || api.HasWildcard(templates[m])
-			if m > n && wild && overlap(strings.Split(p, "."), strings.Split(q, ".")) {
-				return fmt.Errorf("nats.interest exact cannot serve subscriptions that overlap: %s and %s", templates[n], templates[m])
-			}
+	oldest := i.wants[subject]
+	tokens := strings.Count(subject, ".") + 1
+	for _, sh := range i.shapes {
+		if !sh.Fits(tokens) {
+			continue
+		}
+		i.scratch = sh.Apply(i.scratch[:0], subject)
+		if w := i.wants[string(i.scratch)]; w != nil && w.takes(root) && (oldest == nil || !oldest.takes(root) || w.since < oldest.since) {
+			oldest = w
 		}
 	}
-	return nil
+	return oldest != nil && oldest.takes(root) && oldest.subs[root] == m.Sub
 }
 
-// overlap reports whether some subject matches both patterns.
-func overlap(p, q []string) bool {
-	for {
-		switch {
-		case len(p) == 0 || len(q) == 0:
-			return len(p) == len(q)
-		case p[0] == ">" || q[0] == ">":
-			return true
-		case p[0] != "*" && q[0] != "*" && p[0] != q[0]:
-			return false
-		}
-		p, q = p[1:], q[1:]
-	}
+// has reports whether a root has a subscription for each subject. That of a
+// stored stream never has: a stream is only whole, and in order, when all of it
+// comes, and who connects next may have missed what nobody wants now.
+func (i *Interest) has(root int) bool {
+	return i != nil && (root != storedRoot || i.b.sequence == nil)
 }
+
+// takes reports whether NATS sends what is wanted under a root.
+func (w *want) takes(root int) bool { return root < len(w.subs) && w.subs[root] != nil }

@@ -16,13 +16,16 @@ import (
 // publishWithin bounds a Publish whose context has no earlier deadline.
 const publishWithin = 10 * time.Second
 
+// ErrSubject says that nothing can be published to what was named.
+var ErrSubject = errors.New("not a subject to publish to")
+
 // Publish connects, publishes one message, waits until the server has it, and
 // closes the connection. header may be nil; names keep their case, as NATS
 // compares them. Errors are one sentence that says what to do, without
 // credentials.
 func Publish(ctx context.Context, o Options, subject string, data []byte, header map[string]string) error {
 	if !api.ValidSubject(subject) {
-		return fmt.Errorf("%q is not a subject to publish to: it must be tokens joined by dots, without wildcard, space or control character, at most %d bytes", subject, api.MaxSubject)
+		return fmt.Errorf("%q is %w: it must be tokens joined by dots, without wildcard, space or control character, at most %d bytes", subject, ErrSubject, api.MaxSubject)
 	}
 	msg := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{}}
 	for name, value := range header {

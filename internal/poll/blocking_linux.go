@@ -31,17 +31,9 @@ func Blocking(conn *net.TCPConn) (net.Conn, error) {
 }
 
 // takeOver returns a blocking descriptor of the connection, which the runtime
-// does not know. (conn.File would leave one in the runtime's poller: woken for
-// each packet, for nothing.)
-func takeOver(conn *net.TCPConn) (fd int, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	controlErr := raw.Control(func(of uintptr) { fd, err = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0) })
-	if controlErr != nil {
-		return 0, controlErr
-	}
+// does not know.
+func takeOver(conn *net.TCPConn) (int, error) {
+	fd, err := duplicate(conn)
 	if err != nil {
 		return 0, err
 	}

@@ -3,9 +3,11 @@
 package poll
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"testing"
 	"time"
@@ -54,7 +56,28 @@ func exhaust(t *testing.T) {
 	}
 }
 
+// alone has a test run in a process of its own, where no descriptor that an
+// earlier test left to be closed comes back in the midst of it. It reports
+// whether this is that process.
+func alone(t *testing.T) bool {
+	t.Helper()
+	const which = "PUSHGATE_TEST_ALONE"
+	if os.Getenv(which) == t.Name() {
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), which+"="+t.Name())
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return false
+}
+
 func TestOutOfDescriptors(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -187,5 +210,49 @@ func TestBlockingCloseEndsARead(t *testing.T) {
 	}
 	if err := conn.SetDeadline(time.Now()); err != net.ErrClosed {
 		t.Errorf("a deadline after the end: %v", err)
+	}
+}
+
+// TestAdoptKeepsTheListenersOptions: the net package has others.
+func TestAdoptKeepsTheListenersOptions(t *testing.T) {
+	c := newPair(t)
+	options := func() (got [4]int) {
+		for i, option := range [][2]int{
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
+			{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT}, {unix.SOL_SOCKET, unix.SO_SNDBUF},
+		} {
+			var err error
+			if got[i], err = unix.GetsockoptInt(int(c.fd), option[0], option[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return got
+	}
+	before := options()
+	conn, err := Detach(c.fd)
+	c.fd = -1
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.fd, err = Adopt(conn); err != nil {
+		t.Fatal(err)
+	}
+	if after := options(); after != before {
+		t.Errorf("keepalive, its interval, the time-out and the send buffer are %v, were %v", after, before)
+	}
+	flags, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("a child would inherit it: %x, %v", flags, err)
+	}
+}
+
+func TestAdoptNeedsADescriptor(t *testing.T) {
+	a, b := net.Pipe()
+	defer func() { _ = b.Close() }()
+	if _, err := Adopt(a); err == nil {
+		t.Error("a pipe in memory is adopted")
+	}
+	if _, err := a.Write([]byte("x")); err == nil {
+		t.Error("what was not adopted is still open")
 	}
 }

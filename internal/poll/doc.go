@@ -11,6 +11,9 @@
 // [ErrAgain]. No call but [Poller.Wake] and the [Listener]'s own may be made
 // for one FD by two goroutines at a time; the owner's lock sees to it.
 //
+// [Detach] gives an FD up for an ordinary connection, whose goroutine may wait,
+// and [Adopt] takes it back.
+//
 // On Linux this is epoll with raw system calls. Elsewhere, and on Linux with
 // the build tag "portable", it is a plain twin with two goroutines a
 // connection, so that the gateway runs on any laptop.
@@ -24,6 +27,9 @@ var (
 	// ErrDescriptors says that no descriptor was left for a new connection
 	// (EMFILE of the process, ENFILE of the machine).
 	ErrDescriptors = errors.New("poll: out of descriptors")
+	// ErrTurnedAway says that a connection was answered and ended as Shed does:
+	// its descriptor had to become the reserve. There may be others to accept.
+	ErrTurnedAway = errors.New("poll: turned away for want of a descriptor")
 )
 
 // Ready is one report of a [Poller].
@@ -34,5 +40,12 @@ type Ready struct {
 }
 
 // SendBuffer caps what the kernel queues for one slow client, in bytes; the
-// kernel's own default grows to 4 MiB. Linux doubles it for its bookkeeping.
-const SendBuffer = 32 << 10
+// kernel's own default grows to 4 MiB. Linux doubles it for its bookkeeping,
+// and goes over it by a packet.
+const SendBuffer = 24 << 10
+
+// maxSegment bounds a TCP segment, in bytes. No network that leaves the machine
+// has larger ones; the loopback, and with it a proxy beside the gateway, has
+// 64 KiB, of which the send buffer holds one at a time: then the receiver waits
+// for a second one before it acknowledges, and each takes 40 ms.
+const maxSegment = 16 << 10

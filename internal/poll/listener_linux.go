@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -20,9 +21,14 @@ type Listener struct {
 	fd   FD
 	addr net.Addr
 
+	// short says that the reserve is being spent, or is gone: whoever accepts
+	// meanwhile may have got its descriptor, and gives it back.
+	short atomic.Bool
+
 	mu      sync.Mutex
 	closed  bool
-	reserve int // an open descriptor to spend when none is left, or -1
+	reserve int    // an open descriptor to spend when none is left, or -1
+	answer  []byte // what was told last to who was turned away
 }
 
 // Listen opens a TCP listener; its caller closes it. Connections inherit its
@@ -65,6 +71,7 @@ func setOptions(fd int) error {
 	}{
 		{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{"SO_SNDBUF", unix.SOL_SOCKET, unix.SO_SNDBUF, SendBuffer},
+		{"TCP_MAXSEG", unix.IPPROTO_TCP, unix.TCP_MAXSEG, maxSegment},
 		{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		// The heartbeat finds dead peers first; keepalive is for connections
 		// that are not sessions yet or no more.
@@ -108,13 +115,17 @@ func (l *Listener) Close() {
 }
 
 // Accept takes one waiting connection and its peer's address; the caller owns
-// the FD. It returns [ErrAgain] when nobody waits and [ErrDescriptors] when
-// there is no descriptor to accept with: call Shed then, or wait.
+// the FD. It returns [ErrAgain] when nobody waits, [ErrDescriptors] when there is
+// no descriptor to accept with (call Shed then, or wait), and [ErrTurnedAway]
+// when one was, and was needed elsewhere.
 func (l *Listener) Accept() (FD, netip.Addr, error) {
 	for {
 		fd, addr, e := accept4(l.fd)
 		switch e {
 		case 0:
+			if l.short.Load() && l.keep(fd) {
+				return -1, addr, ErrTurnedAway
+			}
 			return fd, addr, nil
 		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.EPERM:
 			// EPERM is a firewall's answer for this one connection.
@@ -126,6 +137,31 @@ func (l *Listener) Accept() (FD, netip.Addr, error) {
 			return -1, addr, e
 		}
 	}
+}
+
+// keep makes the descriptor of an accepted connection the reserve, where that was
+// lost to it, and turns its client away. It reports false when there is a
+// reserve.
+func (l *Listener) keep(fd FD) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.reserve >= 0 {
+		return false
+	}
+	turnAway(fd, l.answer)
+	l.reserve = int(fd)
+	l.short.Store(false)
+	return true
+}
+
+// turnAway answers a connection and ends our side of it.
+func turnAway(fd FD, answer []byte) {
+	_, _ = rawWrite(fd, answer)
+	CloseWrite(fd)
+	// What the client sent must be read, or the close resets the connection and
+	// takes the answer with it.
+	var sink [4096]byte
+	_, _ = rawRead(fd, sink[:])
 }
 
 func accept4(l FD) (FD, netip.Addr, unix.Errno) {
@@ -160,22 +196,25 @@ func (l *Listener) Shed(answer []byte) error {
 	}
 	if l.reserve < 0 {
 		if l.reserve = openReserve(); l.reserve < 0 {
+			l.short.Store(true)
 			return ErrDescriptors
 		}
 	}
+	l.answer = answer
+	l.short.Store(true)
 	_ = unix.Close(l.reserve)
 	l.reserve = -1
-	defer func() { l.reserve = openReserve() }()
 	fd, _, e := accept4(l.fd)
+	if e == 0 {
+		// Its descriptor is the next reserve: nobody can take it in between.
+		turnAway(fd, answer)
+		l.reserve = int(fd)
+	} else {
+		l.reserve = openReserve()
+	}
+	l.short.Store(l.reserve < 0)
 	switch e {
 	case 0:
-		_, _ = rawWrite(fd, answer)
-		CloseWrite(fd)
-		// What the client sent must be read, or the close resets the
-		// connection and takes the answer with it.
-		var sink [4096]byte
-		_, _ = rawRead(fd, sink[:])
-		Close(fd)
 		return nil
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 		return ErrDescriptors // somebody else was quicker

@@ -321,6 +321,62 @@ func TestDetach(t *testing.T) {
 	}
 }
 
+// TestAdopt sends a connection there and back, with bytes that come at each
+// step and are read at the next.
+func TestAdopt(t *testing.T) {
+	c := newPair(t)
+	c.send("one ")
+	if err := c.poller.Add(c.fd, 1); err != nil {
+		t.Fatal(err)
+	}
+	c.wait()
+	if err := c.poller.Remove(c.fd); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := Detach(c.fd)
+	c.fd = -1
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 2)
+	if _, err := io.ReadFull(conn, b); err != nil || string(b) != "on" {
+		t.Fatalf("detached it reads %q, %v", b, err)
+	}
+	if _, err := conn.Write([]byte("ok")); err != nil {
+		t.Fatal(err)
+	}
+	c.send("two")
+	if c.fd, err = Adopt(conn); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.poller.Add(c.fd, 2); err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for got != "e two" {
+		if r := c.wait(); r.Tag != 2 || !r.Read {
+			t.Fatalf("reported: %+v", r)
+		}
+		n, err := Read(c.fd, b)
+		if err != nil {
+			t.Fatalf("after %q: %v", got, err)
+		}
+		got += string(b[:n])
+	}
+	c.quiet()
+	if _, err := Read(c.fd, b); err != ErrAgain {
+		t.Fatalf("reading nothing: %v", err)
+	}
+	if _, err := Write(c.fd, []byte(" bye")); err != nil {
+		t.Fatal(err)
+	}
+	CloseWrite(c.fd)
+	_ = c.client.SetReadDeadline(time.Now().Add(patience))
+	if b, err := io.ReadAll(c.client); err != nil || string(b) != "ok bye" {
+		t.Fatalf("the client read %q, %v", b, err)
+	}
+}
+
 func TestListenSaysWhy(t *testing.T) {
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {

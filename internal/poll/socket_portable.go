@@ -54,8 +54,11 @@ type conn struct {
 	wantRead, wantWrite bool
 }
 
-func adopt(nc net.Conn) FD {
-	c := &conn{nc: nc, reading: make(chan struct{}), writing: make(chan struct{})}
+func adopt(nc net.Conn) FD { return adoptWith(nc, nil) }
+
+// adoptWith adopts a connection that something was already read of.
+func adoptWith(nc net.Conn, in []byte) FD {
+	c := &conn{nc: nc, in: in, reading: make(chan struct{}), writing: make(chan struct{})}
 	c.changed = sync.NewCond(&c.mu)
 	table.Lock()
 	var fd FD

@@ -1,11 +1,9 @@
 package session
 
 import (
-	"hash/maphash"
-	"math/rand/v2"
+	"bytes"
 	"net/netip"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -22,9 +20,12 @@ type head struct {
 	refused  bool          // the answer is out; what still comes is thrown away
 	polled   bool          // registered with the loop's poller
 	counted  *atomic.Int64 // Hub.halfOpen, or Hub.surplus
-	addr     uint32
+	peer     netip.Addr    // who connected, or whom a trusted proxy names
+	kept     bool          // between two requests: nothing of the next has come
+	proxied  bool          // the PROXY header has been read, or there is none
 	scanned  int
 	buf      []byte
+	wire     *wire // nil without TLS
 }
 
 const (
@@ -32,12 +33,8 @@ const (
 	refuseTicks = 2 // seconds for a refused client to end the connection
 	// acceptBatch is how many connections a loop takes before it turns to
 	// its sessions again.
-	acceptBatch = 64
+	acceptBatch = 32
 )
-
-// retryAfter is when a client that was refused for now should come back:
-// spread, so that they do not come together again.
-func retryAfter() time.Duration { return time.Duration(1+rand.IntN(5)) * time.Second }
 
 func (l *loop) listen() error {
 	if l.listening || l.hub.listener == nil {
@@ -71,12 +68,17 @@ func (l *loop) accept() {
 			l.welcomeHead(fd, addr)
 		case poll.ErrAgain:
 			return
+		case poll.ErrTurnedAway:
+			l.noteShed()
 		case poll.ErrDescriptors:
-			r := api.Refusal{Kind: api.RefusedDescriptors, Message: "this gateway has no room left", RetryAfter: retryAfter()}
-			switch l.hub.listener.Shed(api.AppendRefusal(nil, r, "")) {
+			r := api.Refusal{Kind: api.RefusedDescriptors, Message: "this gateway has no room left", RetryAfter: l.hub.retryAfter()}
+			answer := api.AppendRefusal(nil, r, api.CORS{})
+			if l.hub.tls != nil {
+				answer = nil // noise to who expects TLS
+			}
+			switch l.hub.listener.Shed(answer) {
 			case nil:
-				l.hub.handshakes[api.RefusedDescriptors].Add(1)
-				l.shed++
+				l.noteShed()
 			case poll.ErrDescriptors:
 				// Not even the reserve helps: the next sweep tries again.
 				l.unlisten()
@@ -92,29 +94,45 @@ func (l *loop) accept() {
 	}
 }
 
+// noteShed counts a connection that was turned away for want of a descriptor.
+func (l *loop) noteShed() {
+	l.hub.handshakes[api.RefusedDescriptors].Add(1)
+	l.shed++
+}
+
 func (l *loop) welcomeHead(fd poll.FD, addr netip.Addr) {
 	h := l.hub
 	surplus := h.halfOpen.Load() >= int64(h.cfg.HalfOpen)
+	if surplus && h.tls != nil {
+		// No handshake is spent on it, and plain text would be noise.
+		h.handshakes[api.RefusedFull].Add(1)
+		poll.Close(fd)
+		return
+	}
 	if surplus && h.surplus.Load() >= int64(h.cfg.HalfOpen) {
 		l.turnAway(fd)
 		return
 	}
 	if surplus {
 		i, hd := l.takeHead(fd, &h.surplus)
-		l.refuseHead(i, hd, tooManyHeads(), "")
+		l.refuseHead(i, hd, l.hub.tooManyHeads(), api.CORS{})
+		return
+	}
+	trusted := h.trusts(addr)
+	if h.tls != nil && !trusted {
+		l.startTLS(fd, addr, nil)
 		return
 	}
 	i, hd := l.takeHead(fd, &h.halfOpen)
-	b := addr.As16()
-	hd.addr = uint32(maphash.Bytes(h.seed, b[:]))
+	hd.peer, hd.proxied = addr, !trusted
 	// The request is often here already: one report less.
 	if l.readHead(i, hd) {
 		l.pollHead(i, hd)
 	}
 }
 
-func tooManyHeads() api.Refusal {
-	return api.Refusal{Kind: api.RefusedFull, Message: "too many requests are being read", RetryAfter: retryAfter()}
+func (h *Hub) tooManyHeads() api.Refusal {
+	return api.Refusal{Kind: api.RefusedFull, Message: "too many requests are being read", RetryAfter: h.retryAfter()}
 }
 
 // turnAway answers a connection and ends it on the spot, when even those that
@@ -122,7 +140,7 @@ func tooManyHeads() api.Refusal {
 // not sent its request yet may see a reset instead of the answer.
 func (l *loop) turnAway(fd poll.FD) {
 	l.hub.handshakes[api.RefusedFull].Add(1)
-	_, _ = poll.Write(fd, api.AppendRefusal(nil, tooManyHeads(), ""))
+	_, _ = poll.Write(fd, api.AppendRefusal(nil, l.hub.tooManyHeads(), api.CORS{}))
 	poll.CloseWrite(fd)
 	_, _ = poll.Read(fd, l.input) // what is unread would reset the connection
 	poll.Close(fd)
@@ -170,7 +188,7 @@ func (l *loop) handOver(i uint32, hd *head) (poll.FD, error) {
 // leaveHead frees the record, not the connection.
 func (l *loop) leaveHead(i uint32, hd *head) {
 	hd.counted.Add(-1)
-	hd.fd = -1
+	hd.fd, hd.wire = -1, nil
 	hd.gen++
 	if cap(hd.buf) > keptBuffer {
 		hd.buf = nil
@@ -202,7 +220,7 @@ func (l *loop) onHead(i uint32, hd *head, readable bool) {
 func (l *loop) readHead(i uint32, hd *head) bool {
 	// One byte more than a head may have is enough to know; what comes behind
 	// a good one waits in the socket.
-	n, err := poll.Read(hd.fd, l.input[:min(l.hub.maxHead()+1-len(hd.buf), len(l.input))])
+	n, err := hd.readFrom(l.input[:min(l.hub.maxHead()+1-len(hd.buf), len(l.input))])
 	if err == poll.ErrAgain {
 		return true
 	}
@@ -211,14 +229,58 @@ func (l *loop) readHead(i uint32, hd *head) bool {
 		return false
 	}
 	hd.buf = append(hd.buf, l.input[:n]...)
+	if !l.wakeHead(i, hd) {
+		return false
+	}
+	return l.onHeadBytes(i, hd)
+}
+
+// wakeHead makes a kept connection one whose request is being read. It reports
+// false when there are too many of those.
+func (l *loop) wakeHead(i uint32, hd *head) bool {
+	if !hd.kept {
+		return true
+	}
+	h := l.hub
+	hd.kept, hd.deadline = false, l.tick+headTicks
+	hd.counted.Add(-1)
+	surplus := h.halfOpen.Load() >= int64(h.cfg.HalfOpen)
+	if hd.counted = &h.halfOpen; surplus {
+		hd.counted = &h.surplus
+	}
+	hd.counted.Add(1)
+	if surplus {
+		l.refuseUnread(i, hd, l.hub.tooManyHeads())
+	}
+	return !surplus
+}
+
+// onHeadBytes acts on what has come of a request, as readHead does.
+func (l *loop) onHeadBytes(i uint32, hd *head) bool {
+	if !hd.proxied {
+		switch err := hd.readProxyHeader(); {
+		case err != nil:
+			l.refuseHead(i, hd, refuseMalformed(err.Error()), api.CORS{})
+			return false
+		case !hd.proxied:
+			return true
+		case l.hub.tls != nil:
+			l.tlsBehindProxy(i, hd)
+			return false
+		}
+	}
+	if hd.scanned <= 1 && bytes.HasPrefix(hd.buf, []byte("\r\n")) {
+		// What some clients send behind the body before (RFC 9112 §2.2).
+		hd.buf, hd.scanned = hd.buf[:copy(hd.buf, hd.buf[2:])], 0
+	}
 	size, bad := scanHead(hd.buf, hd.scanned)
 	hd.scanned = len(hd.buf)
 	switch {
 	case bad != nil:
-		l.refuseHead(i, hd, refuseMalformed(bad.Error()), "")
+		l.refuseUnread(i, hd, refuseMalformed(bad.Error()))
 		return false
 	case size > l.hub.maxHead() || size == 0 && len(hd.buf) > l.hub.maxHead():
-		l.refuseHead(i, hd, headTooLarge, "")
+		l.refuseUnread(i, hd, headTooLarge)
 		return false
 	case size == 0:
 		return true
@@ -233,18 +295,21 @@ func (h *Hub) maxHead() int { return headBytes + h.cfg.TokenBytes }
 
 // refuseHead answers and waits, shortly, for the client to end: a close while
 // it still sends would reset the connection and take the answer with it.
-func (l *loop) refuseHead(i uint32, hd *head, r api.Refusal, cors string) {
+func (l *loop) refuseHead(i uint32, hd *head, r api.Refusal, cors api.CORS) {
 	l.hub.handshakes[r.Kind].Add(1)
 	l.answerHead(i, hd, api.AppendRefusal(nil, r, cors))
 }
 
+// refuseUnread is refuseHead for a request that was not read.
+func (l *loop) refuseUnread(i uint32, hd *head, r api.Refusal) {
+	l.refuseHead(i, hd, r, l.hub.cfg.corsOf(hd.buf))
+}
+
 func (l *loop) answerHead(i uint32, hd *head, response []byte) {
-	if n, _ := poll.Write(hd.fd, response); n < len(response) {
-		// A fresh socket has room for more: the client is gone.
-		l.dropHead(i, hd)
+	if !hd.answerAll(response) {
+		l.dropHead(i, hd) // the client is gone
 		return
 	}
-	poll.CloseWrite(hd.fd)
 	hd.refused = true
 	hd.deadline = l.tick + refuseTicks
 	l.pollHead(i, hd)
@@ -253,12 +318,14 @@ func (l *loop) answerHead(i uint32, hd *head, response []byte) {
 // answer is a response to a connection that had left its loop already.
 type answer struct {
 	fd       poll.FD
+	wire     *wire
 	response []byte
 }
 
 // answer takes a connection back to tell it no.
 func (l *loop) answer(a *answer) {
 	i, hd := l.takeHead(a.fd, &l.hub.halfOpen)
+	hd.wire = a.wire
 	l.answerHead(i, hd, a.response)
 }
 
@@ -276,13 +343,16 @@ func (l *loop) sweepHeads() {
 		}
 	}
 	for i, hd := range l.heads {
-		if i == 0 || hd.fd < 0 || int16(hd.deadline-l.tick) > 0 {
+		if i == 0 || hd.fd < 0 {
 			continue
 		}
-		if hd.refused {
+		if ends := int16(hd.deadline-l.tick) <= 0 || hd.kept && l.refusing; !ends {
+			continue
+		}
+		if hd.refused || hd.kept {
 			l.dropHead(uint32(i), hd)
 			continue
 		}
-		l.refuseHead(uint32(i), hd, api.Refusal{Kind: api.RefusedSlowHead, Message: "the request head did not come in time"}, "")
+		l.refuseUnread(uint32(i), hd, api.Refusal{Kind: api.RefusedSlowHead, Message: "the request head did not come in time"})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 
 // startNullHub is a running hub whose sessions write to /dev/null: everything
 // but the network's part of a delivery.
-func startNullHub(b *testing.B, loops, users int) *Hub {
+func startNullHub(b *testing.B, loops, users, flight int) *Hub {
 	b.Helper()
 	null, err := os.OpenFile("/dev/null", os.O_WRONLY, 0)
 	if err != nil {
@@ -26,8 +27,9 @@ func startNullHub(b *testing.B, loops, users int) *Hub {
 	}
 	b.Cleanup(func() { _ = null.Close() })
 	h, err := New(Config{
-		Log: zap.NewNop(), Loops: loops, Subscriptions: []string{"user.{sub}", "broadcast"},
+		Log: zap.NewNop(), Loops: loops, Subscriptions: map[string][]string{"": {"user.{sub}", "broadcast"}},
 		Heartbeat: time.Hour, OutboxBytes: 256 << 10, MessageBytes: 4 << 10, EventBytes: 64 << 10, HalfOpen: 16,
+		FlightEvents: flight,
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -81,31 +83,48 @@ func backlog(h *Hub) int64 {
 // Hub.Deliver to the write.
 func BenchmarkUnicast(b *testing.B) {
 	for _, loops := range []int{1, 2, 16} {
-		b.Run(fmt.Sprintf("loops=%d", loops), func(b *testing.B) {
-			const users = 100_000
-			h := startNullHub(b, loops, users)
-			subjects := make([]string, users)
-			for i := range subjects {
-				subjects[i] = fmt.Sprintf("user.u%07d", i)
-			}
-			data := []byte(`{"text":"hello"}`)
-			batch := make([]api.Event, 16)
-			now := time.Now()
-			b.ReportAllocs()
-			done := int64(0)
-			for b.Loop() {
-				for i := range batch {
-					batch[i] = api.Event{Subject: subjects[rand.IntN(users)], Time: now, Data: data}
-				}
-				h.Deliver(batch)
-				done += int64(len(batch))
-				for backlog(h) > 1000 {
-					runtime.Gosched() // more would only be dropped
-				}
-			}
-			awaitDeliveries(h, done)
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(done), "ns/event")
-		})
+		for _, flight := range []int{0, 8192} {
+			b.Run(fmt.Sprintf("loops=%d/flight=%d", loops, flight), func(b *testing.B) { benchmarkUnicast(b, loops, flight) })
+		}
+	}
+}
+
+func benchmarkUnicast(b *testing.B, loops, flight int) {
+	const users = 100_000
+	h := startNullHub(b, loops, users, flight)
+	subjects := make([]string, users)
+	for i := range subjects {
+		subjects[i] = fmt.Sprintf("user.u%07d", i)
+	}
+	data := []byte(`{"text":"hello"}`)
+	batch := make([]api.Event, 16)
+	now := time.Now()
+	b.ReportAllocs()
+	done := int64(0)
+	for b.Loop() {
+		for i := range batch {
+			batch[i] = api.Event{Subject: subjects[rand.IntN(users)], ID: "0193a6b2-7c1e-7e0a-9b1d-3f5a2c4e6d80", Time: now, Data: data}
+		}
+		h.Deliver(batch)
+		done += int64(len(batch))
+		for backlog(h) > 1000 {
+			runtime.Gosched() // more would only be dropped
+		}
+	}
+	awaitDeliveries(h, done)
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(done), "ns/event")
+}
+
+// BenchmarkFlight is one entry of the flight recorder about an event.
+func BenchmarkFlight(b *testing.B) {
+	h := newBareHub(b, 1)
+	l := h.loops[0]
+	l.flight = newFlight(8192, 1)
+	_, id := enrollUser(h, "alice", time.Now().Add(time.Hour).Unix())
+	d := h.newDelivery(&api.Event{Subject: "user.alice", ID: "0193a6b2-7c1e-7e0a-9b1d-3f5a2c4e6d80"}, time.Now())
+	b.ReportAllocs()
+	for b.Loop() {
+		l.noteEvent(wasQueued, 0, l.slots.at(id), d)
 	}
 }
 
@@ -114,7 +133,7 @@ func BenchmarkBroadcast(b *testing.B) {
 	for _, loops := range []int{1, 2, 16} {
 		b.Run(fmt.Sprintf("loops=%d", loops), func(b *testing.B) {
 			const users = 10_000
-			h := startNullHub(b, loops, users)
+			h := startNullHub(b, loops, users, 8192)
 			data := []byte(`{"text":"hello"}`)
 			batch := make([]api.Event, 1)
 			b.ReportAllocs()
@@ -141,5 +160,32 @@ func BenchmarkSweep(b *testing.B) {
 	}
 	for b.Loop() {
 		l.sweep(l.tick + 1)
+	}
+}
+
+// BenchmarkRequest is what a handshake costs beside system calls and its token:
+// reading the head, judging it, making the 101.
+func BenchmarkRequest(b *testing.B) {
+	cfg := &Config{Carriers: []string{"header", "subprotocol", "query"}, SameHost: true, Compression: true}
+	head := []byte(strings.TrimSuffix(upgradeHead("abc.def.ghi"), "\r\n") +
+		"Sec-WebSocket-Protocol: pushgate.v1\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n" +
+		"User-Agent: Mozilla/5.0\r\nOrigin: http://x\r\nAccept-Language: en\r\nCache-Control: no-cache\r\n\r\n")
+	b.ReportAllocs()
+	for b.Loop() {
+		size, err := scanHead(head, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r, lines, err := parseHead(head[:size])
+		if err != nil {
+			b.Fatal(err)
+		}
+		hs := &handshake{request: r}
+		if refused := hs.judge(cfg, size, lines, true); refused.Kind != 0 {
+			b.Fatal(refused)
+		}
+		if len(hs.answer(cfg)) == 0 {
+			b.Fatal("no answer")
+		}
 	}
 }

@@ -22,7 +22,8 @@
 // that came before; everybody else posts to the mailbox. Nobody waits for a
 // loop, and a loop waits for nobody: it never blocks on a write, a token, a
 // log line or a channel. What must wait, it hands on: tokens go to a pool of
-// verifiers, log lines of endings to a goroutine of their own.
+// verifiers, unless they are good and cost less than a write to tell so; log
+// lines of endings go to a goroutine of their own.
 //
 // A tag, which epoll carries, and a session's id hold the slot's generation.
 // A descriptor is closed only by the loop that owns it, so that a number that
@@ -49,6 +50,15 @@
 //	free ──admit──► open ──close(reason)──► closing ──answer, or time──► free
 //	                  └──client's close──► answered ──ours written──────► free
 //
+// With TLS on the listener, a TLS handshake comes before the head: a goroutine
+// makes it on an ordinary connection, under the head's limit and deadline, and
+// gives the descriptor back (tlsPort). From then on head, handshake and
+// session carry a wire, which their reads and writes go through.
+//
+// A session is of one of three transports: a WebSocket, an event stream, whose
+// client says nothing, or a poll, which ends with its answer; then its
+// connection is a head once more, kept for the next request.
+//
 // # One event
 //
 // [Hub.Deliver] gives an event to the loops that may have takers. A loop
@@ -57,4 +67,10 @@
 // than a slice of takers make a broadcast: it goes out in slices, with the
 // poller looked at in between, so that a unicast beside it is not held up;
 // events of the same subject that come meanwhile go out together.
+//
+// # What is remembered
+//
+// The flight recorder keeps the newest happenings, in rings of fixed size, so
+// that [Hub.Why] can say why an event did not arrive. Nothing is kept for a
+// session that idles.
 package session

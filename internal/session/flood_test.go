@@ -56,7 +56,7 @@ func TestFloodOfEventsIsBounded(t *testing.T) {
 // TestBroadcastsWaitWithinTheBound has events of one subject pile up behind a
 // broadcast: they count until they are on their way.
 func TestBroadcastsWaitWithinTheBound(t *testing.T) {
-	h, err := New(Config{Log: zap.NewNop(), Loops: 1, Subscriptions: []string{"user.{sub}", "broadcast"},
+	h, err := New(Config{Log: zap.NewNop(), Loops: 1, Subscriptions: map[string][]string{"": {"user.{sub}", "broadcast"}},
 		Heartbeat: time.Hour, OutboxBytes: 1 << 20, EventBytes: 1 << 10, HalfOpen: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestBroadcastsWaitWithinTheBound(t *testing.T) {
 			_, id := enrollWith(h, fmt.Sprint("u", i), "broadcast")
 			l.setDue(id, maxDue)
 			// Nobody reads: all of it waits.
-			tr := l.trafficOf(l.slots.at(id))
+			tr := l.trafficOf(id, l.slots.at(id))
 			tr.full, tr.out, tr.outBytes = true, []segment{{frames: pingFrame}}, len(pingFrame)
 		}
 		d := func(i int) *delivery {

@@ -28,7 +28,7 @@ func (l *loop) discard(id uint32) {
 	s := l.slots.at(id)
 	if s.state == stateOpen {
 		l.leaveIndex(id, s)
-		l.stats.sessions[s.transport].Add(-1)
+		l.stats.sessions[s.transport()].Add(-1)
 	}
 	if s.active != 0 {
 		l.release(s)
@@ -60,10 +60,14 @@ func (l *loop) outbox(s *slot) string {
 }
 
 // feed gives a fresh session the bytes in the pieces that next says.
-func feed(h *Hub, data []byte, next func() int) (fate, error) {
+func feed(h *Hub, data []byte, next func() int) (fate, error) { return feedAs(h, 0, data, next) }
+
+// feedAs is feed for a session with these flags.
+func feedAs(h *Hub, flags uint8, data []byte, next func() int) (fate, error) {
 	l, id := enrollUser(h, "alice", time.Now().Add(time.Hour).Unix())
 	defer l.discard(id)
 	s := l.slots.at(id)
+	s.flags |= flags
 	var before [len(l.stats.closes)]int64
 	for i := range before {
 		before[i] = l.stats.closes[i].Load()
@@ -206,6 +210,9 @@ func model(frames []clientFrame) (answers []string, code int) {
 			return answers, 1000 // the generator makes no others
 		}
 		message += f.payload
+		if hopeless(message) {
+			return answers, 1007
+		}
 		if partial = !fin; partial {
 			continue
 		}
@@ -215,18 +222,28 @@ func model(frames []clientFrame) (answers []string, code int) {
 		if c, err := api.ParseControl([]byte(message)); err != nil {
 			answers = append(answers, string(api.AppendError(nil, c.Ref, api.CodeBadRequest, err.Error())))
 		} else {
-			answers = append(answers, string(api.AppendPong(nil, c.Ref)))
+			answers = append(answers, string(api.AppendPong(nil, c.Ref, "")))
 		}
 		message = ""
 	}
 	return answers, -1
 }
 
+// hopeless reports whether no bytes behind it can make text valid.
+func hopeless(text string) bool {
+	for _, r := range []string{"", "\x80", "\x80\x80", "\x80\x80\x80", "\xa0", "\xa0\x80", "\x90\x80", "\x90\x80\x80"} {
+		if utf8.ValidString(text + r) {
+			return false
+		}
+	}
+	return true
+}
+
 func TestFramesAgainstReference(t *testing.T) {
 	h := readerHub(t)
 	good := rapid.Custom(func(t *rapid.T) []clientFrame {
 		text := rapid.SampledFrom([]string{
-			`{"type":"ping"}`, `{"type":"ping","ref":"é😀"}`, `{}`, "[]", "", "\"\xff\"",
+			`{"type":"ping"}`, `{"type":"ping","ref":"é😀"}`, `{}`, "[]", "", "\"\xff\"", "\xed\xa0\x80 and more", "\xe2\x82", "\xf4\x90",
 			strings.Repeat("x", 4096), strings.Repeat("é", 2048), strings.Repeat("x", 4097),
 		}).Draw(t, "text")
 		var frames []clientFrame
@@ -287,6 +304,26 @@ func TestFramesAgainstReference(t *testing.T) {
 	})
 	if ended == 0 || open == 0 {
 		t.Errorf("%d sessions ended and %d went on: the generator proves nothing", ended, open)
+	}
+}
+
+// TestBadTextEndsAtOnce: whoever sends what cannot become text is told with the
+// byte that shows it, in the midst of a frame and of a message.
+func TestBadTextEndsAtOnce(t *testing.T) {
+	h := readerHub(t)
+	text := "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5" // of RFC 6455's test vectors everywhere
+	frame := masked(0x81, text+"\xed\xa0\x80edited")
+	for cut := range len(frame) {
+		f, err := feed(h, []byte(frame[:cut]), func() int { return 1 })
+		// Header and mask are 6 bytes; 0xed 0xa0 is the beginning of a surrogate.
+		if shown := cut >= 6+len(text)+2; err != nil || (f.why == api.ReasonUTF8) != shown {
+			t.Fatalf("after %d bytes: %s, %v", cut, f.why, err)
+		}
+	}
+	for in, want := range map[string]int{"": 0, "a": 1, "\xe2": 0, "a\xe2\x82": 1, "\xe2\x82\xac": 3, "\xff": -1, "a\xc0": -1, "\xf4\x90": -1, "\xe2a": -1} {
+		if got := validText([]byte(in), 0); got != want {
+			t.Errorf("validText(%q) is %d, want %d", in, got, want)
+		}
 	}
 }
 

@@ -2,16 +2,16 @@ package session
 
 import (
 	"bytes"
+	"crypto/sha1" // RFC 6455 demands it; no secret depends on it
 	"encoding/base64"
-	"errors"
-	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/gobwas/ws"
 	"go.uber.org/zap"
 
 	"pushgate/api"
@@ -28,15 +28,26 @@ const (
 // handshake is a request that is good in form, on its way through the
 // verifiers. Whoever holds it owns fd.
 type handshake struct {
-	fd      poll.FD
-	from    *loop // which accepted it
-	addr    uint32
-	rest    []byte // bytes that came behind it
-	request request
-	query   url.Values
-	token   string
-	cors    string // the origin that may read a refusal
-	resumes bool   // the client brought a cursor
+	fd        poll.FD
+	wire      *wire // nil without TLS
+	from      *loop // which accepted it
+	addr      uint32
+	peer      netip.Addr // who connected
+	rest      []byte     // bytes that came behind it
+	request   request
+	transport transport
+	wait      time.Duration // of a poll
+	query     url.Values
+	token     string
+	cors      api.CORS // the page that may read a refusal
+	cursor    string   // that the client brought
+	device    string   // as the client calls it
+	acked     bool     // the cursor is what this device last acknowledged
+	beat      uint8    // the heartbeat that it asks for, as in slot
+	deflate   string   // the answer to its offer of compression; empty: none
+	own       []string // subjects that the request names beyond the token's
+	user      string   // once the token was verified
+	forbidden string   // a subject that the request names and the token does not grant
 }
 
 // admission is a session that its home loop is to take in.
@@ -46,32 +57,40 @@ type admission struct {
 	response []byte // the 101
 }
 
+// subjects are all that the session begins with.
+func (a *admission) subjects() []string { return slices.Concat(a.identity.Subjects, a.own) }
+
 // onRequest decides what a complete head asks for.
 func (l *loop) onRequest(i uint32, hd *head, size int) {
 	r, lines, err := parseHead(hd.buf[:size])
 	if err != nil {
-		l.refuseHead(i, hd, refuseMalformed(err.Error()), "")
+		l.refuseUnread(i, hd, refuseMalformed(err.Error()))
 		return
 	}
 	gateway := r.path == "/v1/ws" || r.path == "/v1/events"
-	if !gateway && l.hub.cfg.Page != nil && lines <= headLines {
+	if l.hub.cfg.pageAt(r.path) && !r.tooLarge(&l.hub.cfg, size, lines) {
 		l.handToPage(i, hd)
 		return
 	}
-	hs := &handshake{from: l, addr: hd.addr, request: r}
+	addr := l.hub.addrKey(l.hub.clientAddr(hd.peer, r.forwarded))
+	hs := &handshake{from: l, wire: hd.wire, addr: addr, peer: hd.peer, request: r}
 	refused := hs.judge(&l.hub.cfg, size, lines, gateway)
 	if refused.Kind == api.RefusedNot && r.method == http.MethodOptions {
 		l.answerHead(i, hd, api.AppendPreflight(nil, hs.cors))
 		return
 	}
-	if refused.Kind == api.RefusedNot && l.hub.draining.Load() {
-		refused = draining()
+	if refused.Kind == api.RefusedNot && (l.refusing || l.hub.draining.Load()) {
+		refused = l.hub.goingAway()
 	}
-	if refused.Kind == api.RefusedNot && l.hub.limiter != nil && !l.hub.limiter.AllowN(l.now, 1) {
-		refused = api.Refusal{Kind: api.RefusedRate, Message: "too many handshakes at the moment", RetryAfter: retryAfter()}
+	if refused.Kind == api.RefusedNot && l.hub.strained.Load() {
+		refused = api.Refusal{Kind: api.RefusedFull, Message: "this gateway is short of memory", RetryAfter: l.hub.retryAfter()}
+	}
+	if refused.Kind == api.RefusedNot {
+		refused = l.mayTry(hs)
 	}
 	if refused.Kind != api.RefusedNot {
-		l.refuseHead(i, hd, refused, hs.cors)
+		l.hub.handshakes[refused.Kind].Add(1)
+		l.answerHead(i, hd, hs.withoutBody(api.AppendRefusal(nil, refused, hs.cors)))
 		return
 	}
 	hs.rest = bytes.Clone(hd.buf[size:])
@@ -80,26 +99,50 @@ func (l *loop) onRequest(i uint32, hd *head, size int) {
 		return
 	}
 	l.hub.halfOpen.Add(1)
-	select {
-	case l.hub.verify <- hs:
-	default:
-		l.hub.refuse(hs, api.Refusal{Kind: api.RefusedFull, Message: "too many tokens are being verified", RetryAfter: retryAfter()})
+	if l.hub.quick != nil {
+		if id, ok := l.hub.quick.VerifyNow(hs.token); ok {
+			l.hub.verified(hs, id, nil, l)
+			return
+		}
+	}
+	if !l.hub.check(&check{token: hs.token, done: func(id auth.Identity, err error) { l.hub.verified(hs, id, err, nil) }}) {
+		l.hub.refuse(hs, l.hub.refusalOf(errBusy))
 	}
 }
 
-func draining() api.Refusal {
-	return api.Refusal{Kind: api.RefusedDraining, Message: "this gateway is going away", RetryAfter: retryAfter()}
+// mayTry applies the limits on handshakes that need no token: the address's
+// first, so that one address cannot use up what is for all.
+func (l *loop) mayTry(hs *handshake) api.Refusal {
+	switch {
+	case !l.hub.addrPace.allow(uint64(hs.addr), l.now):
+		return l.hub.tooMany("too many handshakes from this address at the moment")
+	case !l.hub.overall.allow(l.now):
+		return l.hub.tooMany("too many handshakes at the moment")
+	}
+	return api.Refusal{}
+}
+
+func (h *Hub) goingAway() api.Refusal {
+	return api.Refusal{Kind: api.RefusedDraining, Message: "this gateway is going away", RetryAfter: h.retryAfter()}
+}
+
+// withoutBody cuts an answer to what HEAD gets (RFC 9110 §9.3.2).
+func (hs *handshake) withoutBody(answer []byte) []byte {
+	if hs.request.method != http.MethodHead {
+		return answer
+	}
+	return answer[:bytes.Index(answer, []byte("\r\n\r\n"))+4]
 }
 
 // judge checks everything about the request but its token's truth.
 func (hs *handshake) judge(cfg *Config, size, lines int, gateway bool) api.Refusal {
 	r := &hs.request
-	allowed := !r.hasOrigin || originAllowed(cfg.Origins, r.origin, r.host)
+	allowed := !r.hasOrigin || cfg.originAllowed(r.origin, r.host)
 	if allowed {
-		hs.cors = r.origin
+		hs.cors = api.CORS{Origin: r.origin, Credentials: cfg.takesCookie()}
 	}
 	switch {
-	case lines > headLines:
+	case r.tooLarge(cfg, size, lines):
 		return headTooLarge
 	case !gateway:
 		return api.Refusal{Kind: api.RefusedPath, Message: "there is nothing at this path"}
@@ -121,7 +164,11 @@ func (hs *handshake) judge(cfg *Config, size, lines int, gateway bool) api.Refus
 		return refuseMalformed("the query is not valid")
 	}
 	hs.query = query
-	if r.path == "/v1/ws" {
+	if r.path == "/v1/events" {
+		if refused := hs.judgeEvents(); refused.Kind != api.RefusedNot {
+			return refused
+		}
+	} else {
 		if refused := r.judgeUpgrade(); refused.Kind != api.RefusedNot {
 			return refused
 		}
@@ -130,10 +177,34 @@ func (hs *handshake) judge(cfg *Config, size, lines int, gateway bool) api.Refus
 	if refused.Kind != api.RefusedNot {
 		return refused
 	}
-	if size-len(hs.token) > headBytes {
-		return headTooLarge
+	hs.cursor, hs.device = query.Get("cursor"), query.Get("device")
+	if hs.transport == transportSSE && r.lastEventID != "" {
+		hs.cursor = r.lastEventID
 	}
-	hs.resumes = query.Get("cursor") != ""
+	if !validDevice(hs.device) {
+		return refuseMalformed("device is longer than 64 bytes, or not printable")
+	}
+	if asked := query.Get("heartbeat"); asked != "" {
+		d, err := time.ParseDuration(asked)
+		if err != nil || d <= 0 {
+			return refuseMalformed("heartbeat is not a time like 240s")
+		}
+		hs.beat = cfg.beatFor(d)
+	}
+	return api.Refusal{}
+}
+
+// judgeEvents tells which of the two other transports a request means.
+func (hs *handshake) judgeEvents() api.Refusal {
+	if acceptsEventStream(hs.request.accept) {
+		hs.transport = transportSSE
+		return api.Refusal{}
+	}
+	hs.transport = transportPoll
+	var err error
+	if hs.wait, err = parseWait(hs.query.Get("wait")); err != nil {
+		return refuseMalformed(err.Error())
+	}
 	return api.Refusal{}
 }
 
@@ -153,55 +224,19 @@ func (r *request) judgeUpgrade() api.Refusal {
 	return api.Refusal{}
 }
 
-// findToken takes the token from the one place it is in.
-func (hs *handshake) findToken(cfg *Config) api.Refusal {
-	r := &hs.request
-	found := 0
-	take := func(carrier, token string) {
-		if slices.Contains(cfg.Carriers, carrier) {
-			found++
-			hs.token = token
+// pageAt reports whether a path is the page's.
+func (c *Config) pageAt(path string) bool {
+	for _, p := range c.PagePaths {
+		if path == p || p != "/" && strings.HasSuffix(p, "/") && strings.HasPrefix(path, p) {
+			return c.Page != nil
 		}
 	}
-	if r.bearer != "" {
-		take("header", r.bearer)
-	}
-	offered := slices.Contains(r.protocols, subprotocol)
-	for _, p := range r.protocols {
-		if token, ok := strings.CutPrefix(p, bearerPrefix); ok {
-			if !offered {
-				return refuseMalformed("a bearer subprotocol needs pushgate.v1 offered beside it")
-			}
-			take("subprotocol", token)
-		}
-	}
-	for _, token := range hs.query["access_token"] {
-		take("query", token)
-	}
-	switch {
-	case found > 1:
-		return refuseMalformed("there is more than one token")
-	case hs.token == "":
-		return api.Refusal{Kind: api.RefusedToken, Message: "a token is needed"}
-	}
-	return api.Refusal{}
-}
-
-// originAllowed tells whether a page of this origin may connect: one of the
-// request's own host, or one that is listed.
-func originAllowed(allowed []string, origin, host string) bool {
-	for _, a := range allowed {
-		if a == "*" || strings.EqualFold(a, origin) {
-			return true
-		}
-	}
-	_, originHost, ok := strings.Cut(origin, "://")
-	return ok && strings.EqualFold(originHost, host)
+	return false
 }
 
 // handToPage gives the connection to whoever serves the rest of the site.
 func (l *loop) handToPage(i uint32, hd *head) {
-	read := bytes.Clone(hd.buf)
+	read, w := bytes.Clone(hd.buf), hd.wire
 	fd, err := l.handOver(i, hd)
 	if err != nil {
 		poll.Close(fd)
@@ -215,7 +250,7 @@ func (l *loop) handToPage(i uint32, hd *head) {
 			l.hub.log.Error("handing a connection to the page failed", zap.Error(err))
 			return
 		}
-		page(&resumedConn{Conn: conn, read: read})
+		page(&resumedConn{Conn: w.over(conn), read: read})
 	}()
 }
 
@@ -234,70 +269,24 @@ func (c *resumedConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// verifyAll is one verifier: it checks tokens, away from the loops.
-func (h *Hub) verifyAll() {
-	for hs := range h.verify {
-		h.verifyOne(hs)
-	}
-}
-
-func (h *Hub) verifyOne(hs *handshake) {
-	id, err := h.cfg.Verifier.Verify(hs.token)
-	if err != nil {
-		h.noteBadToken(err)
-		h.refuse(hs, refusalOf(err))
-		return
-	}
-	if refused := hs.mayHave(&id); refused.Kind != api.RefusedNot {
-		h.refuse(hs, refused)
-		return
-	}
-	response, err := hs.request.upgradeAnswer()
-	if err != nil {
-		h.refuse(hs, refuseMalformed(err.Error()))
-		return
-	}
-	if n := h.open.Add(1); h.cfg.Sessions > 0 && n > int64(h.cfg.Sessions) {
-		h.open.Add(-1)
-		h.refuse(hs, api.Refusal{Kind: api.RefusedFull, Message: "this gateway is full", RetryAfter: retryAfter()})
-		return
-	}
-	a := &admission{handshake: hs, identity: id, response: response}
-	admit := func() { h.homeOf(id.User).post(message{admit: a}) }
-	if h.cfg.Interest == nil {
-		admit()
-		return
-	}
-	h.cfg.Interest.Acquire(id.Subjects, admit)
-}
-
-// noteBadToken counts and logs why a token was refused; the token itself, and
-// whatever it holds, stays out of it.
-func (h *Hub) noteBadToken(err error) {
-	var bad *auth.Error
-	if !errors.As(err, &bad) {
-		h.log.Error("a token could not be verified", zap.Error(err))
-		return
-	}
-	h.badTokens[bad.Reason].Add(1)
-	h.log.Debug("token refused", zap.Stringer("reason", bad.Reason), zap.String("message", bad.Message))
-}
-
 // mayHave checks what the request asks for beyond the defaults, and the
 // transports that are served.
-func (hs *handshake) mayHave(id *auth.Identity) api.Refusal {
+func (hs *handshake) mayHave(cfg *Config, id *auth.Identity) api.Refusal {
 	for _, s := range hs.query["subject"] {
-		if !api.ValidPattern(s) {
+		switch {
+		case !api.ValidPattern(s):
 			return refuseMalformed("subject is not a valid NATS subject")
-		}
-		if !slices.Contains(id.Subjects, s) {
+		case !id.MaySubscribe(s):
+			hs.forbidden = s
 			return api.Refusal{Kind: api.RefusedForbidden, Message: "your token does not grant a subject that the request names"}
+		case !slices.Contains(id.Subjects, s) && !slices.Contains(hs.own, s):
+			hs.own = append(hs.own, s)
 		}
 	}
-	if hs.request.path == "/v1/events" {
-		if acceptsEventStream(hs.request.accept) {
-			return api.Refusal{Kind: api.RefusedUnsupported, Message: "server-sent events are not served by this gateway: use WebSocket"}
-		}
+	if len(id.Subjects)+len(hs.own) > cfg.Subjects {
+		return api.Refusal{Kind: api.RefusedForbidden, Message: "the request names more subjects than a session may have"}
+	}
+	if hs.transport == transportPoll && cfg.History == nil {
 		return api.Refusal{Kind: api.RefusedNeedsStream, Message: "polling needs a stored stream, and this gateway has none"}
 	}
 	return api.Refusal{}
@@ -315,36 +304,44 @@ func acceptsEventStream(accept string) bool {
 	return false
 }
 
-// upgradeAnswer makes the 101. The request was judged already, more strictly
-// in most and, as RFC 9110 §5.3 demands for lists, less in how headers are
-// split into lines; what it means goes to the library in its plainest form.
-func (r *request) upgradeAnswer() ([]byte, error) {
-	var head, out bytes.Buffer
-	head.WriteString("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ")
-	head.WriteString(r.key)
-	if slices.Contains(r.protocols, subprotocol) {
-		head.WriteString("\r\nSec-WebSocket-Protocol: " + subprotocol)
+// answer is what goes out before the first frame.
+func (hs *handshake) answer(cfg *Config) []byte {
+	switch hs.transport {
+	case transportSSE:
+		return api.AppendEventStreamHead(nil, hs.cors)
+	case transportPoll:
+		return nil
 	}
-	head.WriteString("\r\n\r\n")
-	_, err := upgrader.Upgrade(struct {
-		io.Reader
-		io.Writer
-	}{&head, &out})
-	if err != nil {
-		return nil, errors.New("the WebSocket handshake is not valid")
+	if cfg.Compression {
+		hs.deflate = negotiateDeflate(hs.request.extensions)
 	}
-	return out.Bytes(), nil
+	return hs.request.upgradeAnswer(hs.deflate)
 }
 
-var upgrader = ws.Upgrader{
-	ReadBufferSize: 512, WriteBufferSize: 512,
-	Protocol: func(p []byte) bool { return string(p) == subprotocol },
+// acceptGUID is what a server mixes into the client's key (RFC 6455 §1.3).
+const acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+// upgradeAnswer makes the 101 (RFC 6455 §4.2.2). extension is empty for none.
+func (r *request) upgradeAnswer(extension string) []byte {
+	var keyed [24 + len(acceptGUID)]byte // a key of 16 bytes has 24 in base64
+	sum := sha1.Sum(append(append(keyed[:0], r.key...), acceptGUID...))
+	b := make([]byte, 0, 320)
+	b = append(b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
+	b = base64.StdEncoding.AppendEncode(b, sum[:])
+	if slices.Contains(r.protocols, subprotocol) {
+		b = append(b, "\r\nSec-WebSocket-Protocol: "+subprotocol...)
+	}
+	if extension != "" {
+		b = append(b, "\r\nSec-WebSocket-Extensions: "...)
+		b = append(b, extension...)
+	}
+	return append(b, "\r\n\r\n"...)
 }
 
 // refuse sends a handshake back to the loop that accepted it, to be told no.
 func (h *Hub) refuse(hs *handshake, r api.Refusal) {
 	h.handshakes[r.Kind].Add(1)
 	h.halfOpen.Add(-1)
-	hs.from.post(message{refuse: &answer{fd: hs.fd, response: api.AppendRefusal(nil, r, hs.cors)}})
+	h.flight.refused(h.cfg.Now(), hs, r)
+	hs.from.post(message{refuse: &answer{fd: hs.fd, wire: hs.wire, response: api.AppendRefusal(nil, r, hs.cors)}})
 }

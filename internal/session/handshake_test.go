@@ -23,7 +23,7 @@ const secret = "s3cr3t-"
 
 // secretTokens takes "s3cr3t-USER" for a token, with anything behind a dot;
 // some users stand for what can be wrong with one.
-type secretTokens struct{}
+type secretTokens struct{ plainTokens }
 
 func (secretTokens) Verify(token string) (auth.Identity, error) {
 	user, _, _ := strings.Cut(strings.TrimPrefix(token, secret), ".")
@@ -319,6 +319,7 @@ func TestPreflight(t *testing.T) {
 func TestPage(t *testing.T) {
 	served := make(chan string, 1)
 	h := secretHub(t, func(c *Config) {
+		c.PagePaths = []string{"/page"}
 		c.Page = func(conn net.Conn) {
 			defer func() { _ = conn.Close() }()
 			req, err := http.ReadRequest(bufio.NewReader(conn))

@@ -21,11 +21,15 @@ type request struct {
 	query   string
 	host    string
 	origin  string
+	site    string // Sec-Fetch-Site
 	accept  string
-	bearer  string // token of the Authorization header
-	auths   int    // Authorization headers of any scheme
-	key     string
-	version string
+	cookies string // all Cookie headers, joined
+	// forwarded are the X-Forwarded-For headers, joined.
+	forwarded string
+	bearer    string // token of the Authorization header
+	auths     int    // Authorization headers of any scheme
+	key       string
+	version   string
 	// protocols are those offered in Sec-WebSocket-Protocol, in order.
 	protocols []string
 	upgrade   bool // Upgrade: websocket and Connection: Upgrade
@@ -33,6 +37,11 @@ type request struct {
 	hasBody   bool
 	chunked   bool
 	keys      int
+	close     bool // Connection: close
+	// lastEventID is the header of a client of server-sent events that comes back.
+	lastEventID string
+	// extensions are the Sec-WebSocket-Extensions headers, joined.
+	extensions string
 }
 
 // malformed is a head that is refused with 400.
@@ -114,6 +123,9 @@ func parseHead(head []byte) (r request, lines int, err error) {
 			r.chunked = true
 		case "connection":
 			connection = connection || hasToken(value, "upgrade")
+			r.close = r.close || hasToken(value, "close")
+		case "last-event-id":
+			r.lastEventID = value
 		case "upgrade":
 			upgrade = upgrade || hasToken(value, "websocket")
 		case "origin":
@@ -127,13 +139,18 @@ func parseHead(head []byte) (r request, lines int, err error) {
 				r.bearer = strings.TrimLeft(token, " ")
 			}
 		case "accept":
-			if r.accept != "" {
-				r.accept += ","
-			}
-			r.accept += value
+			r.accept = joined(r.accept, ",", value)
+		case "cookie":
+			r.cookies = joined(r.cookies, ";", value)
+		case "x-forwarded-for":
+			r.forwarded = joined(r.forwarded, ",", value)
+		case "sec-fetch-site":
+			r.site = joined(r.site, ",", value)
 		case "sec-websocket-key":
 			r.keys++
 			r.key = value
+		case "sec-websocket-extensions":
+			r.extensions = joined(r.extensions, ",", value)
 		case "sec-websocket-version":
 			r.version = value
 		case "sec-websocket-protocol":
@@ -154,6 +171,41 @@ func parseHead(head []byte) (r request, lines int, err error) {
 	}
 	r.upgrade = connection && upgrade
 	return r, lines, nil
+}
+
+// tooLarge reports whether a head has more lines than it may, or more bytes
+// beside its token.
+func (r *request) tooLarge(cfg *Config, size, lines int) bool {
+	return lines > headLines || size > headBytes && size-r.tokenBytes(cfg.CookieName) > headBytes
+}
+
+// tokenBytes is how much of a head is tokens, in whatever carrier.
+func (r *request) tokenBytes(cookie string) int {
+	n := len(r.bearer)
+	for _, p := range r.protocols {
+		if token, ok := strings.CutPrefix(p, bearerPrefix); ok {
+			n += len(token)
+		}
+	}
+	for pair := range strings.SplitSeq(r.query, "&") {
+		if token, ok := strings.CutPrefix(pair, "access_token="); ok {
+			n += len(token)
+		}
+	}
+	for pair := range strings.SplitSeq(r.cookies, ";") {
+		if name, token, _ := strings.Cut(strings.Trim(pair, " \t"), "="); cookie != "" && name == cookie {
+			n += len(token)
+		}
+	}
+	return n
+}
+
+// joined is a list header's value with that of one more line.
+func joined(before, by, value string) string {
+	if before == "" {
+		return value
+	}
+	return before + by + value
 }
 
 func (r *request) requestLine(line string) error {

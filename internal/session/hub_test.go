@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -22,6 +23,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if setting := os.Getenv(envClients); setting != "" {
+		if err := runClients(setting); err != nil {
+			fmt.Fprintln(os.Stderr, "the client process:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	// As the gateway does it: the loops hold two processors, others need one.
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 3))
 	goleak.VerifyTestMain(m)
@@ -42,6 +50,8 @@ func (plainTokens) Verify(token string) (auth.Identity, error) {
 	}, nil
 }
 
+func (plainTokens) Revoked(string, int64) bool { return false }
+
 type testHub struct {
 	*Hub
 	addr string
@@ -51,11 +61,11 @@ func startHub(tb testing.TB, change func(*Config)) *testHub {
 	tb.Helper()
 	cfg := Config{
 		Verifier: plainTokens{}, Log: zap.NewNop(), Loops: 2,
-		Subscriptions: []string{"user.{sub}", "broadcast"},
+		Subscriptions: map[string][]string{"": {"user.{sub}", "broadcast"}},
 		Carriers:      []string{"header", "subprotocol", "query"},
-		HalfOpen:      256, TokenBytes: 8 << 10,
-		EventBytes: 64 << 10, OutboxBytes: 256 << 10, MessageBytes: 4 << 10,
-		Heartbeat: time.Minute,
+		HalfOpen:      256, TokenBytes: 8 << 10, Subjects: 64, SameHost: true,
+		EventBytes: 64 << 10, OutboxBytes: 256 << 10, MessageBytes: 4 << 10, PollBytes: 1 << 20,
+		Heartbeat: time.Minute, MaxHeartbeat: 15 * time.Minute,
 	}
 	if change != nil {
 		change(&cfg)
@@ -84,13 +94,19 @@ type client struct {
 
 func (h *testHub) dial(tb testing.TB, token string) *client {
 	tb.Helper()
+	return h.dialWith(tb, token, "")
+}
+
+// dialWith connects with a query and reads the welcome.
+func (h *testHub) dialWith(tb testing.TB, token, query string) *client {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws://"+h.addr+"/v1/ws", &websocket.DialOptions{
+	conn, _, err := websocket.Dial(ctx, "ws://"+h.addr+"/v1/ws"+query, &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
 	})
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatal(query, err)
 	}
 	conn.SetReadLimit(1 << 20)
 	c := &client{Conn: conn, tb: tb}
@@ -103,7 +119,7 @@ func (h *testHub) dial(tb testing.TB, token string) *client {
 }
 
 func (c *client) read() ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, b, err := c.Read(ctx)
 	return b, err
@@ -354,8 +370,13 @@ func upgradeHead(token string) string {
 
 func (h *testHub) dialRaw(tb testing.TB, token string) *rawClient {
 	tb.Helper()
+	return h.dialRawWith(tb, token, "")
+}
+
+func (h *testHub) dialRawWith(tb testing.TB, token, query string) *rawClient {
+	tb.Helper()
 	c := h.connect(tb)
-	c.write(upgradeHead(token))
+	c.write("GET /v1/ws" + query + strings.TrimPrefix(upgradeHead(token), "GET /v1/ws"))
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		tb.Fatal(err)

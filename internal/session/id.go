@@ -36,3 +36,17 @@ func (k sessionIDs) id(loop int, index, gen uint32) string {
 	k.block.Encrypt(b[:], b[:])
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
+
+// place leads back from an id to the session's place. It is false for what no
+// key of this process has made; the session may be gone by now.
+func (k sessionIDs) place(id string) (loop int, index, gen uint32, ok bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
+	if err != nil || len(b) != aes.BlockSize {
+		return 0, 0, 0, false
+	}
+	k.block.Decrypt(b, b)
+	if binary.BigEndian.Uint32(b[12:]) != 0 {
+		return 0, 0, 0, false
+	}
+	return int(binary.BigEndian.Uint32(b[0:])), binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:]), true
+}

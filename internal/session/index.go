@@ -17,9 +17,10 @@ type index struct {
 	free     uint32 // first free record, by subject.ref
 	lists    []list // takers of subjects with more than one
 	freeList []uint32
-	shapes   []shape
+	shapes   api.Shapes
 	scratch  []byte // a subject with wildcards put in
 	count    int
+	idBytes  int64 // that lists take
 }
 
 // subject is one wanted subject or pattern. Most have one taker, a user's own
@@ -38,14 +39,6 @@ const manyTakers = 1 << 31
 type list struct {
 	ids   []uint32
 	marks []*int
-}
-
-// shape is a form of pattern: which tokens are wildcards.
-type shape struct {
-	tokens int       // before the > where there is one
-	stars  [2]uint64 // bit i: token i is *; a subject has at most 128 tokens
-	tail   bool      // ends with >
-	n      int       // patterns of this shape
 }
 
 func (x *index) init(n *names, hash func([]byte) uint64) {
@@ -73,12 +66,12 @@ func (x *index) add(name string, id uint32) membership {
 		x.table.insert(h, i)
 		x.count++
 		if api.HasWildcard(name) {
-			x.countShape(name, 1)
+			x.shapes.Count(name, 1)
 		}
 		return membership{subject: i}
 	}
 	l := x.listOf(i)
-	l.ids = append(l.ids, id)
+	x.append(l, id)
 	return membership{subject: i, pos: uint32(len(l.ids) - 1)}
 }
 
@@ -89,9 +82,16 @@ func (x *index) listOf(i uint32) *list {
 		only := s.ref
 		s.ref = x.takeList() | manyTakers
 		l := &x.lists[s.ref&^manyTakers]
-		l.ids = append(l.ids, only)
+		x.append(l, only)
 	}
 	return &x.lists[s.ref&^manyTakers]
+}
+
+// append adds a taker to a list.
+func (x *index) append(l *list, id uint32) {
+	before := cap(l.ids)
+	l.ids = append(l.ids, id)
+	x.idBytes += 4 * int64(cap(l.ids)-before)
 }
 
 func (x *index) takeList() uint32 {
@@ -126,6 +126,7 @@ func (x *index) dropEmpty(i uint32, l *list) {
 		return
 	}
 	if cap(l.ids) > 64 {
+		x.idBytes -= 4 * int64(cap(l.ids))
 		l.ids = nil
 	}
 	x.freeList = append(x.freeList, x.subjects.at(i).ref&^manyTakers)
@@ -136,7 +137,7 @@ func (x *index) dropSubject(i uint32) {
 	s := x.subjects.at(i)
 	name := x.names.get(s.name)
 	if bytes.ContainsAny(name, "*>") {
-		x.countShape(string(name), -1)
+		x.shapes.Count(string(name), -1)
 	}
 	x.table.remove(x.table.hash(name), i)
 	x.names.drop(s.name)

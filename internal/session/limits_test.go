@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"pushgate/api"
 )
@@ -134,5 +135,31 @@ func TestSurplusIsBounded(t *testing.T) {
 	}
 	if n := h.Stats().Handshakes[api.RefusedFull.String()]; n != 10 {
 		t.Errorf("%d are refused", n)
+	}
+}
+
+// Loops read their clocks at different moments of one turn. That time counts
+// once.
+func TestPacesWithClocksApart(t *testing.T) {
+	now := time.Unix(1_000_000, 999_000_000)
+	overall, each := newTempo(100), pace{limit: 100}
+	var all, one int
+	for i := range 10_000 {
+		at := now.Add(time.Duration(i%2) * 5 * time.Millisecond) // this side of the second, and that
+		if overall.allow(at) {
+			all++
+		}
+		if each.allow(1, at) {
+			one++
+		}
+	}
+	if all > 101 {
+		t.Errorf("%d handshakes were allowed at once, of 100", all)
+	}
+	if one > 200 {
+		t.Errorf("one address was allowed %d handshakes around a second's end, of 2 × 100", one)
+	}
+	if !each.allow(1, now.Add(-time.Hour)) {
+		t.Error("a clock that was set back stops handshakes")
 	}
 }

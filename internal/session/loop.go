@@ -39,9 +39,28 @@ type loop struct {
 	moved    func(uint32, membership) // membershipMoved, bound once
 
 	extras     []*extra // index 0 is none, here and below
+	grants     map[string]*heldGrants
 	freeExtras []uint32
 	active     []*traffic
 	idleActive []uint32
+
+	turns      uint64
+	lag        lag
+	stream     string // that this loop's events are of; the hub's may be a newer one
+	epoch      uint32 // counts streams
+	processed  uint64 // the newest stored event that this loop has had
+	caught     uint64 // up to it events came from the ring: not once more
+	throughAt  uint64 // the turn in which throughSeq was found
+	throughSeq uint64
+	givenAt    uint64       // then: where it would be, but for broadcasts under way
+	toFree     atomic.Int64 // bytes of slow clients that Relieve wants back
+	pulling    atomic.Bool  // there are pulls
+	flight     flight
+	pollers    map[string]poller // by user; where presence is told
+	alarms     alarms
+	pulls      []uint64 // tags of sessions that are behind and have room
+	skipping   []uint64 // tags of sessions with skips
+	acking     []uint64 // tags of sessions whose place is to be kept
 
 	touched    []uint32 // sessions to be written at the end of the tick
 	delivered  int      // deliveries of this tick
@@ -52,7 +71,9 @@ type loop struct {
 	spare      []*delivery
 	calls      []message
 	matched    []uint32
+	found      []*delivery // in the ring
 	takers     []uint32
+	owed       []*delivery
 
 	heads     []*head // half-open connections; index 0 is none
 	freeHeads []uint32
@@ -66,6 +87,7 @@ type loop struct {
 	input   []byte // what was read last
 	scratch []byte // what is written next
 	reader  bytes.Reader
+	inflate inflater
 }
 
 const (
@@ -84,6 +106,7 @@ func newLoop(h *Hub, number int) (*loop, error) {
 		hub: h, number: number, poller: p,
 		now:     h.cfg.Now(),
 		extras:  make([]*extra, 1),
+		grants:  make(map[string]*heldGrants),
 		active:  make([]*traffic, 1),
 		heads:   make([]*head, 1),
 		input:   make([]byte, inputSize),
@@ -91,6 +114,10 @@ func newLoop(h *Hub, number int) (*loop, error) {
 		done:    make(chan struct{}),
 	}
 	l.box.limit = mailboxBytes
+	l.flight = newFlight(h.cfg.FlightEvents, h.cfg.Loops)
+	if h.cfg.Presence != nil {
+		l.pollers = make(map[string]poller)
+	}
 	l.moved = l.membershipMoved
 	l.subjects.init(&l.names, h.hash)
 	l.users.hash = h.hash
@@ -111,19 +138,33 @@ func (l *loop) run() {
 		}
 		began := l.hub.cfg.Now()
 		l.now = began
+		l.turns++
 		for i := range ready[:n] {
 			l.onReady(&ready[i])
 		}
 		l.takeMail()
+		l.catchUp()
+		if len(l.broadcasts) > 0 {
+			l.flushTouched() // what is for few does not wait for a slice of many
+		}
 		l.runSlice()
+		l.runPulls()
+		l.ringAlarms()
 		if tick := l.hub.tickAt(l.now); tick != l.tick {
 			l.tick = tick
 			l.sweep(tick)
 			l.sweepHeads()
+			l.sweepSkips()
+			l.sweepAcks()
+			l.sweepPollers()
+			l.measure()
+			if l.number == 0 {
+				l.hub.ring.sweep(l.now)
+			}
 		}
 		l.endTick()
 		stop := l.stopping
-		l.stats.busy.Add(int64(l.hub.cfg.Now().Sub(began)))
+		l.worked(began)
 		l.mu.Unlock()
 		if stop {
 			return
@@ -137,11 +178,12 @@ func (l *loop) patience() int {
 	l.asleep.Store(true)
 	// Posting looks at asleep after it counted, and this at the count after
 	// it set asleep: one of the two sees the other.
-	if l.box.count.Load() > 0 {
+	if l.box.count.Load() > 0 || l.pulling.Load() || l.box.missing() {
 		l.asleep.Store(false)
 		return 0
 	}
-	return l.hub.untilTick(l.hub.cfg.Now())
+	now := l.hub.cfg.Now()
+	return l.alarms.until(now, l.hub.untilTick(now))
 }
 
 // post hands the loop a message, from anywhere. It reports false when it is an
@@ -163,17 +205,23 @@ func (l *loop) enter(batch []*delivery) bool {
 		return false
 	}
 	defer l.mu.Unlock()
-	if l.box.count.Load() > 0 || l.stopping {
+	if l.box.count.Load() > 0 || l.box.missing() || l.stopping {
 		return false
 	}
+	began := l.hub.cfg.Now()
 	l.now = batch[0].received
+	l.turns++
 	for _, d := range batch {
+		if l.had(d) {
+			continue
+		}
 		if parked := l.deliver(d); parked {
 			l.box.bytes.Add(d.cost())
 		}
 	}
 	l.endTick()
-	if len(l.broadcasts) > 0 && l.asleep.Load() {
+	l.worked(began)
+	if (len(l.broadcasts) > 0 || l.pulling.Load()) && l.asleep.Load() {
 		l.poller.Wake()
 	}
 	return true
@@ -195,12 +243,24 @@ func (l *loop) takeMail() {
 	n := min(len(l.todo), turnSize)
 	for i, d := range l.todo[:n] {
 		l.todo[i] = nil
-		if parked := l.deliver(d); !parked {
+		parked := false
+		switch {
+		case d.mark != nil:
+			d.mark(l)
+		case !l.had(d):
+			parked = l.deliver(d)
+		}
+		if !parked {
 			l.box.bytes.Add(-d.cost())
 		}
 	}
 	l.todo = l.todo[n:]
 	l.box.count.Add(int64(-n))
+}
+
+// had reports whether an event came from the ring already.
+func (l *loop) had(d *delivery) bool {
+	return d.event.Seq > 0 && d.epoch == l.epoch && d.event.Seq <= l.caught
 }
 
 func (l *loop) takeCalls() {
@@ -222,6 +282,7 @@ func (l *loop) takeCalls() {
 // endTick writes each touched session once and brings the figures up to date.
 func (l *loop) endTick() {
 	l.flushTouched()
+	l.shedSlowest()
 	if l.delivered > 0 {
 		l.stats.deliveries.Add(int64(l.delivered))
 		l.delivered = 0

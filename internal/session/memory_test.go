@@ -18,7 +18,7 @@ import (
 func newBareHub(tb testing.TB, loops int) *Hub {
 	tb.Helper()
 	h, err := New(Config{
-		Log: zap.NewNop(), Loops: loops, Subscriptions: []string{"user.{sub}", "broadcast"},
+		Log: zap.NewNop(), Loops: loops, Subscriptions: map[string][]string{"": {"user.{sub}", "broadcast"}},
 		Heartbeat: time.Minute, OutboxBytes: 256 << 10, MessageBytes: 4 << 10, EventBytes: 64 << 10, HalfOpen: 16,
 	})
 	if err != nil {
@@ -45,7 +45,7 @@ func enrollUser(h *Hub, user string, expires int64) (*loop, uint32) {
 func (l *loop) forget(id uint32) {
 	s := l.slots.at(id)
 	l.leaveIndex(id, s)
-	l.stats.sessions[s.transport].Add(-1)
+	l.stats.sessions[s.transport()].Add(-1)
 	s.state = stateClosing
 	l.drop(id, s)
 }

@@ -77,7 +77,7 @@ func TestCutOutbox(t *testing.T) {
 		s := l.slots.at(id)
 		q := &queued{ends: []int{0}}
 		for _, frames := range rapid.SliceOfN(genFrames, 0, 4).Draw(t, "segments") {
-			l.enqueue(id, l.trafficOf(s), q.add(frames))
+			l.enqueue(id, l.trafficOf(id, s), segment{frames: q.add(frames)})
 		}
 		sent := rapid.OneOf(
 			rapid.IntRange(0, len(q.all)),
@@ -172,7 +172,7 @@ func TestWritingInOrder(t *testing.T) {
 		for range rapid.IntRange(1, 25).Draw(t, "steps") {
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0, 1:
-				l.enqueue(id, l.trafficOf(s), q.add(genFrames.Draw(t, "frames")))
+				l.enqueue(id, l.trafficOf(id, s), segment{frames: q.add(genFrames.Draw(t, "frames"))})
 			case 2:
 				write()
 			default:

@@ -16,16 +16,17 @@ const floodLimit = 1000
 // onReadable reads once what a session's client has sent; the poller reports
 // what is left again.
 func (l *loop) onReadable(id uint32, s *slot) {
+	if s.flags&flagTLS != 0 {
+		l.readSecure(id, s)
+		return
+	}
 	n, err := poll.Read(s.fd, l.input)
 	if err == poll.ErrAgain {
 		return
 	}
 	if err != nil {
-		l.lost(id, s)
+		l.broke(id, s, err)
 		return
-	}
-	if s.state != stateOpen {
-		return // after our close frame nothing is heard any more
 	}
 	l.take(id, s, l.input[:n])
 }
@@ -33,6 +34,13 @@ func (l *loop) onReadable(id uint32, s *slot) {
 // take hands bytes of the client to the frame reader; what is no whole frame
 // yet is kept.
 func (l *loop) take(id uint32, s *slot, data []byte) {
+	switch {
+	case s.transport() == transportPoll:
+		l.takeRequest(id, s, data)
+		return
+	case s.transport() == transportSSE, s.state != stateOpen:
+		return // an event stream's client says nothing; after our close frame nothing is heard any more
+	}
 	if s.heard != l.tick {
 		s.heard, s.messages = l.tick, 0
 	}
@@ -48,7 +56,7 @@ func (l *loop) take(id uint32, s *slot, data []byte) {
 		return
 	}
 	if len(rest) > 0 {
-		t = l.trafficOf(s)
+		t = l.trafficOf(id, s)
 		if cap(t.in) > keptBuffer && len(rest) <= keptBuffer/2 {
 			t.in = nil // the room for one long read is not kept for a few bytes
 		}
@@ -62,11 +70,18 @@ func (l *loop) take(id uint32, s *slot, data []byte) {
 	}
 }
 
-// frames takes the whole frames at the front of data and returns the rest,
-// which is always shorter than one frame may be. ok is false when the session
-// ended.
+// frames takes what data holds, frame by frame, and returns the rest: the
+// beginning of a header, or of a control frame. A data frame's payload is taken
+// as it comes. ok is false when the session ended.
 func (l *loop) frames(id uint32, s *slot, data []byte) (rest []byte, ok bool) {
 	for len(data) > 0 {
+		if s.active != 0 && l.active[s.active].left > 0 {
+			data = l.payload(id, s, data)
+			if s.state != stateOpen {
+				return nil, false
+			}
+			continue
+		}
 		l.reader.Reset(data)
 		h, err := ws.ReadHeader(&l.reader)
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
@@ -81,17 +96,23 @@ func (l *loop) frames(id uint32, s *slot, data []byte) (rest []byte, ok bool) {
 			return nil, false
 		}
 		head := len(data) - l.reader.Len()
-		if int64(l.reader.Len()) < h.Length {
+		whole := int64(l.reader.Len()) >= h.Length
+		if h.OpCode.IsControl() && !whole {
 			return data, true
 		}
-		payload := data[head : head+int(h.Length)]
-		data = data[head+int(h.Length):]
-		ws.Cipher(payload, h.Mask, 0)
-		if s.messages++; s.messages > floodLimit {
+		if s.messages++; s.messages > floodLimit && !l.echoes(s) {
 			l.close(id, s, api.ReasonFlood)
 			return nil, false
 		}
-		l.frame(id, s, h, payload)
+		if !h.OpCode.IsControl() && (!whole || !h.Fin || h.OpCode == ws.OpContinuation) {
+			l.beginPayload(id, s, h)
+			data = data[head:]
+		} else {
+			payload := data[head : head+int(h.Length)]
+			data = data[head+int(h.Length):]
+			ws.Cipher(payload, h.Mask, 0)
+			l.frame(id, s, h, payload)
+		}
 		if s.state != stateOpen {
 			return nil, false
 		}
@@ -111,10 +132,13 @@ func (l *loop) judge(s *slot, h ws.Header) api.Reason {
 	if fragmented {
 		st |= ws.StateFragmented
 	}
+	if s.flags&flagDeflate != 0 && isDeflated(h) && (h.OpCode == ws.OpText || h.OpCode == ws.OpBinary) {
+		st |= ws.StateExtended // RFC 7692 §6
+	}
 	if ws.CheckHeader(h, st) != nil {
 		return api.ReasonProtocol
 	}
-	if h.OpCode == ws.OpBinary {
+	if h.OpCode == ws.OpBinary && !l.echoes(s) {
 		return api.ReasonBinary
 	}
 	if !h.OpCode.IsControl() && h.Length > int64(l.hub.cfg.MessageBytes-have) {
@@ -123,7 +147,7 @@ func (l *loop) judge(s *slot, h ws.Header) api.Reason {
 	return api.ReasonNone
 }
 
-// frame acts on one frame.
+// frame acts on a control frame, or on a message of one frame.
 func (l *loop) frame(id uint32, s *slot, h ws.Header, payload []byte) {
 	switch h.OpCode {
 	case ws.OpPing:
@@ -137,43 +161,97 @@ func (l *loop) frame(id uint32, s *slot, h ws.Header, payload []byte) {
 			l.close(id, s, why)
 		}
 	default:
-		l.fragment(id, s, h.Fin, payload)
+		l.message(id, s, h.OpCode, payload, isDeflated(h))
 	}
 }
 
-// fragment takes a text frame, which may be a part of a message.
-func (l *loop) fragment(id uint32, s *slot, fin bool, payload []byte) {
-	if !fin {
-		t := l.trafficOf(s)
-		t.partial = true
-		t.message = append(t.message, payload...)
+// beginPayload notes a data frame whose payload is to come, or that is a part
+// of a message.
+func (l *loop) beginPayload(id uint32, s *slot, h ws.Header) {
+	t := l.trafficOf(id, s)
+	if h.OpCode != ws.OpContinuation {
+		t.op, t.valid, t.deflated = h.OpCode, 0, isDeflated(h)
+	}
+	t.partial, t.fin = true, h.Fin
+	t.left, t.mask, t.masked = h.Length, h.Mask, 0
+	if t.left == 0 {
+		l.endPayload(id, s, t)
+	}
+}
+
+// payload takes what data holds of the data frame under way and returns what is
+// behind it. Text that cannot become valid any more ends the session at once.
+func (l *loop) payload(id uint32, s *slot, data []byte) []byte {
+	t := l.active[s.active]
+	n := int(min(t.left, int64(len(data))))
+	from := len(t.message)
+	t.message = append(t.message, data[:n]...)
+	ws.Cipher(t.message[from:], t.mask, t.masked)
+	t.masked = (t.masked + n) % 4
+	t.left -= int64(n)
+	if t.op == ws.OpText && !t.deflated {
+		if t.valid = validText(t.message, t.valid); t.valid < 0 {
+			l.close(id, s, api.ReasonUTF8)
+			return nil
+		}
+	}
+	if t.left == 0 {
+		l.endPayload(id, s, t)
+	}
+	return data[n:]
+}
+
+// endPayload acts on a message that is complete.
+func (l *loop) endPayload(id uint32, s *slot, t *traffic) {
+	if !t.fin {
 		return
 	}
-	if s.active != 0 && l.active[s.active].partial {
-		t := l.active[s.active]
-		payload = append(t.message, payload...)
-		t.message, t.partial = payload[:0], false
+	whole := t.message
+	t.message, t.partial = whole[:0], false
+	l.message(id, s, t.op, whole, t.deflated)
+}
+
+// validText looks at text from a place on, up to which it is known to be good,
+// and returns how far it is now: all but the beginning of a character, at most.
+// It is -1 when the text is not UTF-8, whatever may follow.
+func validText(b []byte, from int) int {
+	if utf8.Valid(b[from:]) {
+		return len(b)
 	}
-	if !utf8.Valid(payload) {
+	for from < len(b) {
+		r, n := utf8.DecodeRune(b[from:])
+		if r == utf8.RuneError && n == 1 {
+			if utf8.FullRune(b[from:]) {
+				return -1
+			}
+			return from
+		}
+		from += n
+	}
+	return from
+}
+
+// message takes a whole message.
+func (l *loop) message(id uint32, s *slot, op ws.OpCode, payload []byte, deflated bool) {
+	if deflated {
+		message, long, ok := l.inflate.inflate(payload, l.hub.cfg.MessageBytes)
+		switch {
+		case long:
+			l.close(id, s, api.ReasonTooLarge)
+			return
+		case !ok:
+			l.close(id, s, api.ReasonInflate)
+			return
+		}
+		payload = message
+	}
+	if op == ws.OpText && !utf8.Valid(payload) {
 		l.close(id, s, api.ReasonUTF8)
 		return
 	}
-	l.control(id, s, payload)
-}
-
-// control answers one control message.
-func (l *loop) control(id uint32, s *slot, payload []byte) {
-	c, err := api.ParseControl(payload)
-	b := beginFrame(make([]byte, 0, 160))
-	switch {
-	case err != nil:
-		b = api.AppendError(b, c.Ref, api.CodeBadRequest, err.Error())
-	case c.Type == "ping":
-		b = api.AppendPong(b, c.Ref)
-	case c.Type == "subscribe":
-		b = api.AppendError(b, c.Ref, api.CodeForbidden, "your token does not grant this subject")
-	default:
-		b = api.AppendError(b, c.Ref, api.CodeUnavailable, c.Type+" is not available on this gateway")
+	if l.echoes(s) {
+		l.queue(id, s, echo(op, payload, s.flags&flagDeflate != 0))
+		return
 	}
-	l.queue(id, s, finishText(b))
+	l.control(id, s, payload)
 }

@@ -137,6 +137,18 @@ func TestRefusedRequests(t *testing.T) {
 		{"versions 13, 8", get("/v1/ws", upgrade[0], upgrade[1], "Sec-WebSocket-Version: 13, 8", keyLine, bearer), api.RefusedUpgrade},
 
 		{"65 lines", wsHead("/v1/ws", append(filler(headLines-5), bearer)...), api.RefusedHeadSize},
+		{"9 KiB without a token", get("/v1/events", "X: "+strings.Repeat("x", 9<<10)), api.RefusedHeadSize},
+		{"9 KiB and no Upgrade", get("/v1/ws", bearer, "X: "+strings.Repeat("x", 9<<10)), api.RefusedHeadSize},
+		{"9 KiB elsewhere", get("/", "X: "+strings.Repeat("x", 9<<10)), api.RefusedHeadSize},
+		{"9 KiB beside a token of 3 KiB", get("/v1/events?access_token="+strings.Repeat("x", 3<<10), "X: "+strings.Repeat("x", 9<<10)), api.RefusedHeadSize},
+		{"bad token of 9 KiB", get("/v1/events?access_token=" + strings.Repeat("x", 9<<10)), api.RefusedToken},
+		{"more than any head", get("/v1/events", "X: "+strings.Repeat("x", 20<<10)), api.RefusedHeadSize},
+
+		{"two Authorization headers", wsHead("/v1/ws", bearer, bearer), api.RefusedMalformed},
+		{"a space behind a name", wsHead("/v1/ws", bearer, "X : a"), api.RefusedMalformed},
+		{"a target that is no path", requestHead("GET http://gate.example/v1/ws HTTP/1.1", hostLine, bearer), api.RefusedMalformed},
+		{"HTTP/1.0", requestHead("GET /v1/ws HTTP/1.0", hostLine, bearer), api.RefusedMalformed},
+
 		{"polling without a stream", get("/v1/events?wait=1s", bearer), api.RefusedNeedsStream},
 		{"keys that cannot be had", wsHead("/v1/ws?access_token=" + secret + "unknown"), api.RefusedFull},
 	} {
@@ -189,6 +201,7 @@ func TestUnreadableHeads(t *testing.T) {
 		"bare LF":      {"GET /v1/ws HTTP/1.1\n", api.RefusedMalformed},
 		"two Hosts":    {wsHead("/v1/ws", hostLine, bearer), api.RefusedMalformed},
 		"two Origins":  {wsHead("/v1/ws", origin, origin, bearer), api.RefusedMalformed},
+		"half a head":  {"GET /v1/ws HTTP/1.1\r\n" + hostLine + "\r\nX", api.RefusedSlowHead},
 		"TLS":          {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n", api.RefusedSlowHead},
 		"never a head": {strings.Repeat("A", 17<<10), api.RefusedHeadSize},
 	} {
@@ -197,6 +210,42 @@ func TestUnreadableHeads(t *testing.T) {
 			_, resp, body := h.ask(t, tc.head)
 			refused(t, resp, body, tc.kind, "")
 		})
+	}
+}
+
+// TestSlowHeadIsReadable: the page whose head did not come whole reads why.
+func TestSlowHeadIsReadable(t *testing.T) {
+	t.Parallel()
+	h := secretHub(t, nil)
+	_, resp, body := h.ask(t, "GET /v1/events HTTP/1.1\r\n"+hostLine+"\r\n"+origin+"\r\nX")
+	refused(t, resp, body, api.RefusedSlowHead, "https://app.example")
+	_, resp, body = h.ask(t, requestHead("GET /v1/events HTTP/1.1", hostLine, "Origin: https://other.example", "X : a"))
+	refused(t, resp, body, api.RefusedMalformed, "")
+}
+
+// TestHeadHasNoBody (RFC 9110 §9.3.2).
+func TestHeadHasNoBody(t *testing.T) {
+	h := secretHub(t, nil)
+	c := h.connect(t)
+	c.write(requestHead("HEAD /v1/events HTTP/1.1", hostLine, bearer))
+	answer, err := io.ReadAll(c.r)
+	if text := string(answer); err != nil || !strings.HasPrefix(text, "HTTP/1.1 405 ") || !strings.HasSuffix(text, "\r\n\r\n") || strings.Contains(text, "{") {
+		t.Errorf("answered %q, %v", text, err)
+	}
+}
+
+// TestLineBreakBeforeTheHead (RFC 9112 §2.2), in one piece and in bytes.
+func TestLineBreakBeforeTheHead(t *testing.T) {
+	h := secretHub(t, nil)
+	head := "\r\n" + wsHead("/v1/ws", bearer)
+	for _, piece := range []int{len(head), 1} {
+		c := h.connect(t)
+		for at := 0; at < len(head); at += piece {
+			c.write(head[at : at+piece])
+		}
+		if status, err := c.r.ReadString('\n'); err != nil || !strings.HasPrefix(status, "HTTP/1.1 101 ") {
+			t.Errorf("%d bytes at a time: %q, %v", piece, status, err)
+		}
 	}
 }
 

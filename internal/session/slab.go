@@ -1,6 +1,9 @@
 package session
 
-import "pushgate/internal/poll"
+import (
+	"pushgate/api"
+	"pushgate/internal/poll"
+)
 
 // slot is all that an idle session costs, besides its names and its places in
 // the subject lists: 64 bytes, one cache line, and no pointer, so that the
@@ -19,12 +22,28 @@ type slot struct {
 
 	subs [2]membership // the first subscriptions; the others are in extra
 
-	heard     uint16 // tick of the last sign of life
-	messages  uint16 // frames taken in that tick
-	state     state
-	transport transport
-	_         uint8 // room for what happens to a slow consumer
-	nsubs     uint8 // how many of subs and of the extra ones are in use
+	heard    uint16 // tick of the last sign of life
+	messages uint16 // frames taken in that tick
+	state    state
+	beat     uint8 // what heartbeat the client asked for, as in beatSeconds; 0 is the usual one
+	flags    uint8 // and, in the top bits, the transport
+	nsubs    uint8 // how many of subs and of the extra ones are in use
+}
+
+const (
+	flagTLS     = 1 << iota // its bytes go through extra.wire
+	flagBehind              // it gets stored events from a replay, not as they come
+	flagReplays             // extra.replays holds some
+	flagSkips               // extra.skips does
+	flagDeflate             // permessage-deflate was negotiated
+
+	transportShift = 6
+)
+
+func (s *slot) transport() transport { return transport(s.flags >> transportShift) }
+
+func (s *slot) setTransport(t transport) {
+	s.flags = s.flags&(1<<transportShift-1) | uint8(t)<<transportShift
 }
 
 // membership is one session's place in one subject's list.
@@ -33,9 +52,47 @@ type membership struct {
 	pos     uint32 // place in the subject's list
 }
 
+// maxSubjects is how many subjects a session can hold: slot.nsubs counts them.
+const maxSubjects = 255
+
+// ownBit marks, in a session's memberships, subjects that the client asked for
+// itself; the others come with its token. Indexes are smaller.
+const ownBit = 1 << 31
+
+func (m membership) own() bool { return m.subject&ownBit != 0 }
+
+// place is the membership as the index knows it.
+func (m membership) place() membership { return membership{m.subject &^ ownBit, m.pos} }
+
 // extra is what only few sessions have.
 type extra struct {
-	subs []membership // beyond the two in the slot
+	subs   []membership // beyond the two in the slot
+	grants *heldGrants  // what the client may subscribe to itself; nil: nothing
+	left   []string     // subjects of its token that it does not want
+
+	wire *wire // TLS, where flagTLS is set
+
+	replays []*replay // under way; one of the whole session is the first
+	skips   []skip    // what comes live once more than it should
+	ahead   uint64    // the client's own place, where that is beyond ours
+
+	device string // as the client calls it; empty: it does not say
+	acked  uint64 // the client says it has everything up to it
+	kept   uint64 // and this was remembered
+	keptAt uint16 // in which tick
+
+	acquiring int     // subscriptions that NATS has not confirmed yet
+	asking    *asking // about those that the client asked for; nil: none
+	renewing  bool    // a token is with the verifiers
+	echo      bool    // of conformance tests
+
+	polling *polling // of a session whose client polls
+}
+
+// asking is what a client says of subjects that NATS has not confirmed yet.
+type asking struct {
+	coming []string      // these
+	later  []api.Control // to be done when its subject is there
 }
 
 type state uint8
@@ -52,10 +109,12 @@ type transport uint8
 
 const (
 	transportWebSocket transport = iota
+	transportSSE
+	transportPoll
 	transports
 )
 
-var transportLabels = [transports]string{"websocket"}
+var transportLabels = [transports]string{"websocket", "sse", "poll"}
 
 const (
 	chunkBits = 12

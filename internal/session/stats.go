@@ -1,7 +1,6 @@
 package session
 
 import (
-	"math/bits"
 	"sync/atomic"
 	"time"
 
@@ -14,9 +13,16 @@ type loopStats struct {
 	sessions   [transports]atomic.Int64 // open
 	deliveries atomic.Int64
 	outbox     atomic.Int64 // bytes
+	stalled    atomic.Int64 // sessions whose sockets are full
+	stalls     atomic.Int64 // times that a socket became full
 	busy       atomic.Int64 // nanoseconds
+	lag        atomic.Int64 // nanoseconds: the longest turn of late
+	memory     atomic.Int64 // bytes that sessions take
 	accepted   atomic.Int64
+	polls      atomic.Int64     // answered
 	closes     [32]atomic.Int64 // by api.Reason
+	replays    [replayScopes][replayResults]atomic.Int64
+	replayed   atomic.Int64 // events of replays
 	latency    histogram
 }
 
@@ -29,37 +35,21 @@ func (s *loopStats) open() int64 {
 	return n
 }
 
-// histogram counts durations in powers of two of a microsecond.
-type histogram struct {
-	buckets [LatencyBuckets]atomic.Int64
-	sum     atomic.Int64 // nanoseconds
-}
-
-// LatencyBuckets is the number of latency buckets: bucket i counts what took
-// less than 1<<i µs and not less than the one before; the last takes the rest.
-const LatencyBuckets = 26
-
-func (h *histogram) observe(d time.Duration) {
-	if d < 0 {
-		d = 0
-	}
-	i := bits.Len64(uint64(d / time.Microsecond))
-	h.buckets[min(i, LatencyBuckets-1)].Add(1)
-	h.sum.Add(int64(d))
-}
-
 // DropCause is why an event did not go further, as a metric label.
 type DropCause uint8
 
 // The causes.
 const (
-	DropTooLarge DropCause = iota // over limits.event_bytes
-	DropSubject                   // not a literal subject that a session could hold
-	DropMailbox                   // a loop was too far behind
+	DropTooLarge  DropCause = iota // over limits.event_bytes
+	DropSubject                    // not a literal subject that a session could hold
+	DropMailbox                    // a loop was too far behind
+	DropExpired                    // its Push-TTL was over
+	DropCollapsed                  // a newer one of the same Push-Collapse took its place
+	DropSlow                       // a policy dropped it for a client that reads too slowly
 	dropCauses
 )
 
-var dropLabels = [dropCauses]string{"too_large", "bad_subject", "loop_behind"}
+var dropLabels = [dropCauses]string{"too_large", "bad_subject", "loop_behind", "expired", "collapsed", "slow_consumer"}
 
 // String is the metric label.
 func (c DropCause) String() string { return dropLabels[c] }
@@ -72,20 +62,35 @@ type Stats struct {
 	Events     int64            // that entered the hub
 	Deliveries int64            // event × session
 	Outbox     int64            // bytes waiting for slow clients
+	Stalled    int64            // sessions whose sockets are full
+	Stalls     int64            // times that a socket became full
 	Accepted   int64            // connections
+	Polls      int64            // answered
+	Idle       int64            // connections between two polls
+
+	TLSFailures int64 // connections whose TLS handshake failed
+
 	Handshakes map[string]int64
 	BadTokens  map[string]int64 // refused, by reason
 	Closes     map[string]int64
 	Drops      map[string]int64
-	Latency    [LatencyBuckets]int64 // events, from the hub to the last socket
+	Replays    []ReplayCount
+	Replayed   int64 // events of replays
+	RingEvents int   // stored events in memory
+	RingBytes  int64
+	RingAge    time.Duration // of the oldest of them
+	Latency    LatencyCounts // events, from the hub to the last socket
 	LatencySum time.Duration
+	Memory     int64           // bytes that the tables of sessions take
 	Busy       []time.Duration // time each loop has worked
+	Lag        []time.Duration // each loop's longest turn of late
 }
 
 // Stats reads the figures; they need not be of one moment.
 func (h *Hub) Stats() Stats {
 	st := Stats{
 		HalfOpen:   h.halfOpen.Load() + h.surplus.Load(),
+		Idle:       h.idle.Load(),
 		Events:     h.events.Load(),
 		Transports: make(map[string]int64),
 		Handshakes: make(map[string]int64),
@@ -93,6 +98,12 @@ func (h *Hub) Stats() Stats {
 		Closes:     make(map[string]int64),
 		Drops:      make(map[string]int64),
 	}
+	if h.tls != nil {
+		st.TLSFailures = h.tls.failed.Load()
+	}
+	st.RingEvents, st.RingBytes = h.ring.size()
+	st.RingAge = h.ring.age(h.cfg.Now())
+	st.Replays, st.Replayed = h.replayCounts()
 	for _, k := range append(api.RefusalKinds(), api.RefusedNot) {
 		st.Handshakes[k.String()] = h.handshakes[k].Load()
 	}
@@ -112,7 +123,11 @@ func (h *Hub) Stats() Stats {
 		}
 		st.Deliveries += l.stats.deliveries.Load()
 		st.Outbox += l.stats.outbox.Load()
+		st.Stalled += l.stats.stalled.Load()
+		st.Stalls += l.stats.stalls.Load()
+		st.Memory += l.stats.memory.Load()
 		st.Accepted += l.stats.accepted.Load()
+		st.Polls += l.stats.polls.Load()
 		for _, r := range api.Reasons() {
 			st.Closes[r.String()] += l.stats.closes[r].Load()
 		}
@@ -121,6 +136,7 @@ func (h *Hub) Stats() Stats {
 		}
 		st.LatencySum += time.Duration(l.stats.latency.sum.Load())
 		st.Busy = append(st.Busy, time.Duration(l.stats.busy.Load()))
+		st.Lag = append(st.Lag, time.Duration(l.stats.lag.Load()))
 	}
 	return st
 }

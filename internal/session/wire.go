@@ -46,6 +46,17 @@ func finishText(b []byte) []byte {
 	return b
 }
 
+// echo returns the frame that gives a message back, compressed where that was
+// negotiated and is a gain.
+func echo(op ws.OpCode, payload []byte, deflate bool) []byte {
+	b := finishText(append(beginFrame(make([]byte, 0, frameRoom+len(payload))), payload...))
+	if deflate {
+		b = deflated(b, false)
+	}
+	b[0] = b[0]&0xf0 | byte(op)
+	return b
+}
+
 // frameEnd returns where the frame ends that starts at b[at], which this
 // gateway made itself.
 func frameEnd(b []byte, at int) int {
@@ -56,6 +67,19 @@ func frameEnd(b []byte, at int) int {
 		return at + 10 + int(binary.BigEndian.Uint64(b[at+2:]))
 	default:
 		return at + 2 + int(n)
+	}
+}
+
+// frameHead is the length of the header of the frame at the front of b, which
+// this gateway made itself.
+func frameHead(b []byte) int {
+	switch b[1] {
+	case 126:
+		return 4
+	case 127:
+		return 10
+	default:
+		return 2
 	}
 }
 
@@ -83,7 +107,8 @@ func readClose(payload []byte) (code uint16, why api.Reason) {
 		return 0, api.ReasonClient
 	}
 	status, text := ws.ParseCloseFrameData(payload)
-	if len(payload) == 1 || ws.CheckCloseFrameData(status, "") != nil {
+	registered := status >= 1012 && status <= 1014 // since the library's list
+	if len(payload) == 1 || !registered && ws.CheckCloseFrameData(status, "") != nil {
 		return 0, api.ReasonProtocol
 	}
 	if !utf8.ValidString(text) {

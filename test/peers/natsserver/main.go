@@ -49,6 +49,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("natsserver", flag.ContinueOnError)
 	port := flags.Int("port", 0, "`port` of the NATS listener; 0 chooses one")
 	wsPort := flags.Int("ws-port", 0, "`port` of the WebSocket listener; 0 chooses one, -1 is none")
+	jetStream := flags.String("jetstream", "", "`folder` that JetStream keeps its data in; there is no JetStream if empty")
 	debugListen := flags.String("debug", "", "`address` of pprof and POST /debug/freemem; none if empty")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -56,7 +57,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	opts := &server.Options{ServerName: "peer", Host: host, MaxConn: maxConnections, NoSigs: true, NoLog: true}
+	opts := &server.Options{ServerName: "peer", Host: host, MaxConn: maxConnections, NoSigs: true, NoLog: true,
+		JetStream: *jetStream != "", StoreDir: *jetStream}
 	var err error
 	if opts.Port, err = choosePort(*port); err != nil {
 		return fmt.Errorf("-port: %w", err)

@@ -108,6 +108,22 @@ func TestWithoutWebSocket(t *testing.T) {
 	}
 }
 
+func TestJetStream(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want bool
+	}{
+		{nil, false},
+		{[]string{"-jetstream", t.TempDir()}, true},
+	} {
+		urls := peer(t, append(c.args, "-ws-port", "-1")...)
+		_, err := connect(t, urls[0], "nats").Request("$JS.API.INFO", nil, patience)
+		if got := err == nil; got != c.want {
+			t.Errorf("%q: JetStream is there: %v, %v", c.args, got, err)
+		}
+	}
+}
+
 func TestBadPort(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -165,7 +165,7 @@ func (h *hub) read(c *conn) {
 		case err != nil:
 			c.send(api.AppendError(nil, control.Ref, api.CodeBadRequest, err.Error()), nil)
 		case control.Type == "ping":
-			c.send(api.AppendPong(nil, control.Ref), nil)
+			c.send(api.AppendPong(nil, control.Ref, ""), nil)
 		default:
 			c.send(api.AppendError(nil, control.Ref, api.CodeUnavailable, "not served here"), nil)
 		}

@@ -1,0 +1,264 @@
+package natsperms
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+)
+
+// TestPermissions starts the cluster once: it is the slow part.
+func TestPermissions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts three servers and several gateways")
+	}
+	c := startCluster(t, filepath.Join(folder, "nats.conf"))
+	c.define()
+	g := c.startGateway(t)
+	for _, one := range []struct {
+		name string
+		test func(*testing.T, *cluster, *gateway)
+	}{
+		{"Events", testEvents},
+		{"History", testHistory},
+		{"Acknowledgements", testAcknowledgements},
+		{"Control", testControl},
+		{"Exact", testExact},
+		{"Forbidden", testForbidden},
+		{"Forged", testForged},
+	} {
+		t.Run(one.name, func(t *testing.T) { one.test(t, c, g) })
+	}
+}
+
+// TestLaptop runs what the Compose file runs.
+func TestLaptop(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts three servers and a gateway")
+	}
+	c := startCluster(t, filepath.Join(laptop, "nats.conf"))
+	config, err := filepath.Abs(filepath.Join(laptop, "gateway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := c.runGateway(t, "GATEWAY_CONFIG="+config)
+	nc, err := nats.Connect(c.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	alice, _ := g.open(t, "alice", "")
+	publish(t, nc, "push.user.alice", []byte(`1`))
+	alice.event("user.alice", "1")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "PUSH")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := stream.CachedInfo().Config.Replicas; n != 3 {
+		t.Errorf("the stream has %d copies", n)
+	}
+}
+
+// publish stores an event, as a backend does.
+func publish(tb testing.TB, nc *nats.Conn, subject string, data []byte) {
+	tb.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	defer cancel()
+	if _, err := js.Publish(ctx, subject, data, jetstream.WithRetryAttempts(20)); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func testEvents(t *testing.T, c *cluster, g *gateway) {
+	backend := c.connect(t, "backend")
+	alice, welcome := g.open(t, "alice", "")
+	if welcome.Cursor == "" {
+		t.Error("the gateway does not know the stream")
+	}
+	publish(t, backend, "push.user.alice", []byte(`"stored"`))
+	if f := alice.event("user.alice", `"stored"`); f.Cursor == "" {
+		t.Error("the stored event has no cursor")
+	}
+	m, err := backend.Request("flash.user.alice", []byte(`"flash"`), patience)
+	if err != nil || !strings.Contains(string(m.Data), `"delivered":1`) {
+		t.Fatalf("the receipt is %v, %v", m, err)
+	}
+	if f := alice.event("user.alice", `"flash"`); f.Cursor != "" {
+		t.Error("an event that is never stored has a cursor")
+	}
+}
+
+// testHistory has the gateway read from memory, from any replica and, right
+// after it has started, from nothing but the stream.
+func testHistory(t *testing.T, c *cluster, g *gateway) {
+	backend := c.connect(t, "backend")
+	_, welcome := g.open(t, "bob", "")
+	const events = 24
+	pad := strings.Repeat("x", 8<<10)
+	data := func(n int) string { return fmt.Sprintf(`"%d %s"`, n, pad) }
+	for n := range events {
+		publish(t, backend, "push.user.bob", []byte(data(n)))
+	}
+	replays := func(g *gateway) {
+		t.Helper()
+		bob := g.resume(t, "bob", welcome.Cursor)
+		for n := range events {
+			bob.event("user.bob", data(n))
+		}
+		if f := bob.next(); f.Type != "resumed" || !f.Complete || f.Replayed != events {
+			t.Errorf("got %+v", f)
+		}
+		for from, want := range map[string]int{"last": 1, "start": events} {
+			bob.say(fmt.Sprintf(`{"type":"unsubscribe","ref":%q,"subject":"user.bob"}`, from))
+			for bob.next().Type != "unsubscribed" {
+			}
+			bob.say(fmt.Sprintf(`{"type":"subscribe","ref":%q,"subject":"user.bob","from":%[1]q}`, from))
+			got := 0
+			for f := bob.next(); f.Type != "resumed"; f = bob.next() {
+				if f.Type == "error" {
+					t.Fatalf("from %s: %+v", from, f)
+				}
+				if f.Type == "event" {
+					got++
+				}
+			}
+			if got != want {
+				t.Errorf("from %s come %d events", from, got)
+			}
+		}
+	}
+	replays(g)
+	// The ring holds 64 KiB, and 192 were missed.
+	if n := g.metric("pushgate_history_requests_total"); n == "0" || n == "" {
+		t.Errorf("NATS was asked %s times", n)
+	}
+	replays(c.startGateway(t))
+}
+
+func testAcknowledgements(t *testing.T, c *cluster, g *gateway) {
+	backend := c.connect(t, "backend")
+	acks, err := backend.SubscribeSync("pushgate.ack.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := backend.FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	carol, _ := g.open(t, "carol", "device=phone")
+	for n := range 2 {
+		publish(t, backend, "push.user.carol", fmt.Append(nil, n))
+	}
+	at := carol.event("user.carol", "0").Cursor
+	carol.event("user.carol", "1")
+	carol.say(fmt.Sprintf(`{"type":"ack","cursor":%q}`, at))
+	m, err := acks.NextMsg(patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Subject != "pushgate.ack.carol" || !strings.Contains(string(m.Data), at) {
+		t.Errorf("on %s comes %s", m.Subject, m.Data)
+	}
+	eventually(t, "the place is kept", func() bool { return g.metric(`pushgate_acked_places_total{result="kept"}`) != "0" })
+	// Another gateway looks the place up.
+	other := c.startGateway(t)
+	again, _ := other.open(t, "carol", "device=phone")
+	again.event("user.carol", "1")
+}
+
+// answers asks all gateways, and takes that many replies.
+func answers(tb testing.TB, nc *nats.Conn, subject, request string, n int) []*nats.Msg {
+	tb.Helper()
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := nc.PublishRequest(subject, inbox, []byte(request)); err != nil {
+		tb.Fatal(err)
+	}
+	var all []*nats.Msg
+	for range n {
+		m, err := sub.NextMsg(patience)
+		if err != nil {
+			tb.Fatalf("%s: %v (%v)", subject, err, nc.LastError())
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func testControl(t *testing.T, c *cluster, g *gateway) {
+	trusted := c.connect(t, "trusted")
+	other := c.startGateway(t)
+	found := map[string]bool{}
+	for _, m := range answers(t, trusted, "$SRV.PING.pushgate", "", 2) {
+		var ping micro.Ping
+		if err := json.Unmarshal(m.Data, &ping); err != nil || ping.Name != "pushgate" {
+			t.Errorf("got %s", m.Data)
+		}
+		found[ping.ID] = true
+	}
+	if len(found) != 2 {
+		t.Errorf("found are %v", found)
+	}
+
+	dave, _ := g.open(t, "dave", "")
+	answers(t, trusted, "pushgate.control.disconnect", `{"user":"dave"}`, 2)
+	if code := dave.ended(); code != 4000 {
+		t.Errorf("dave is disconnected with %d", code)
+	}
+
+	onOther, _ := other.open(t, "dave", "")
+	old := token(t, "dave")
+	// Two seconds are all that storing may take, and this may be a slow machine.
+	eventually(t, "both gateways have stored the revocation", func() bool {
+		stored := 0
+		for _, m := range answers(t, trusted, "pushgate.control.revoke", `{"user":"dave"}`, 2) {
+			if strings.Contains(string(m.Data), `"stored":true`) {
+				stored++
+			}
+		}
+		return stored == 2
+	})
+	if code := onOther.ended(); code != 4000 {
+		t.Errorf("dave is revoked with %d", code)
+	}
+	// One that starts now learns it from the bucket, before it is ready.
+	late := c.startGateway(t)
+	if _, err := late.dial(t, old, ""); err == nil || !strings.Contains(err.Error(), fmt.Sprint(http.StatusUnauthorized)) {
+		t.Errorf("a revoked token gets %v", err)
+	}
+}
+
+// testExact has a gateway subscribe to single subjects: who is offline is known
+// at once.
+func testExact(t *testing.T, c *cluster, g *gateway) {
+	g.stop()
+	exact := c.startGateway(t, "GATEWAY_NATS_INTEREST=exact")
+	backend := c.connect(t, "backend")
+	erin, _ := exact.open(t, "erin", "")
+	if m, err := backend.Request("flash.user.erin", []byte(`1`), patience); err != nil || !strings.Contains(string(m.Data), `"delivered":1`) {
+		t.Errorf("the receipt is %v, %v", m, err)
+	}
+	erin.event("user.erin", "1")
+	if m, err := backend.Request("flash.user.nobody", []byte(`1`), 10*time.Second); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("somebody answers for nobody: %v, %v", m, err)
+	}
+}
