@@ -53,7 +53,8 @@ type tab struct {
 	t       *testing.T
 	ctx     context.Context
 	console iter.Seq2[chromedp.ConsoleMessage, error]
-	meant   []string // sources of console errors that the test provokes
+	deaf    context.CancelFunc // ends console
+	meant   []string           // sources of console errors that the test provokes
 }
 
 // failedRequests are how Chromium reports requests and handshakes that fail.
@@ -67,28 +68,45 @@ func openTab(t *testing.T, browser context.Context, address string, before ...ch
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatal(err)
 	}
-	// The first run makes the tab, which must outlive any limit; what follows
-	// must not.
-	ctx, cancel = context.WithTimeout(ctx, time.Minute)
-	t.Cleanup(cancel)
-	p := &tab{t: t, ctx: ctx, console: chromedp.Console(ctx)}
+	// The first run has made the tab, which outlives the limit of each step.
+	p := &tab{t: t, ctx: ctx}
+	ctx, p.deaf = context.WithCancel(ctx)
+	t.Cleanup(p.deaf)
+	p.console = chromedp.Console(ctx)
 	p.do(before...)
 	p.do(chromedp.Navigate(address))
+	t.Cleanup(p.leave)
 	t.Cleanup(p.checkConsole)
 	return p
 }
 
+// leave ends the page. Closing a tab is given up after a few seconds, and a page
+// that stayed would keep its connections, and the lanes from all others.
+func (p *tab) leave() {
+	_, _ = perform(p, chromedp.Navigate("about:blank"))
+}
+
+// perform takes one step. Each has its time, and the tab as a whole has no end:
+// on a busy machine all of them are slow.
+func perform[T any](p *tab, step chromedp.Action[T]) (T, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, comesWithin)
+	defer cancel()
+	return chromedp.Run(ctx, step)
+}
+
 func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	if err := chromedp.Do(p.ctx, steps...); err != nil {
-		p.t.Fatalf("%v; %s", err, p.shows())
+	for _, step := range steps {
+		if _, err := perform(p, step); err != nil {
+			p.t.Fatalf("%v; %s", err, p.shows())
+		}
 	}
 }
 
 // value is what an expression gives in the page.
 func value[T any](p *tab, expression string) T {
 	p.t.Helper()
-	v, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](expression))
+	v, err := perform(p, chromedp.Evaluate[T](expression))
 	if err != nil {
 		p.t.Fatalf("%s: %v; %s", expression, err, p.shows())
 	}
@@ -99,10 +117,8 @@ func value[T any](p *tab, expression string) T {
 // because that makes code of text inside the page, which the page forbids.
 func (p *tab) await(expression string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
-	defer cancel()
 	look := `new Promise((done) => { const look = () => (` + expression + `) ? done(true) : setTimeout(look, 10); look(); })`
-	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](look, chromedp.EvalAwaitPromise)); err != nil {
+	if _, err := perform(p, chromedp.Evaluate[bool](look, chromedp.EvalAwaitPromise)); err != nil {
 		p.t.Fatalf("never came true: %s: %v; %s", expression, err, p.shows())
 	}
 }
@@ -130,7 +146,7 @@ func quoted(s string) string {
 
 // shows is what a person would see, for a failed test.
 func (p *tab) shows() string {
-	text, err := chromedp.Run(p.ctx, chromedp.Evaluate[string](
+	text, err := perform(p, chromedp.Evaluate[string](
 		`["status", "told", "events", "log", "said", "lanes", "canvas-state"].map((id) => id + ": " + document.getElementById(id)?.innerText).join("\n")`))
 	if err != nil {
 		return "and the page does not answer: " + err.Error()
@@ -146,15 +162,45 @@ func (p *tab) write(field, text string) {
 	p.do(chromedp.KeyEvent(text))
 }
 
+// press clicks a button where it is seen, as a person would.
 func (p *tab) press(button string) {
 	p.t.Helper()
-	p.do(chromedp.Click(chromedp.CSS(button)))
+	p.await(`!document.querySelector(` + quoted(button) + `).disabled`)
+	p.hit(button, "click")
+}
+
+// hit clicks until an element gets the event. A click goes to a place, and what
+// was there may have moved meanwhile, because a text above it has grown.
+func (p *tab) hit(element, event string) {
+	p.t.Helper()
+	// A click comes with the button's way up, or not at all.
+	watch := `(() => {
+		const meant = document.querySelector(` + quoted(element) + `);
+		window.landing?.over.abort();
+		const landing = window.landing = { over: new AbortController() };
+		const options = { capture: true, signal: landing.over.signal };
+		addEventListener(` + quoted(event) + `, ({ target }) => { landing.hit ??= meant.contains(target); }, options);
+		addEventListener("pointerup", () => setTimeout(() => { landing.hit ??= false; }), options);
+		return true;
+	})()`
+	for end := time.Now().Add(comesWithin); ; {
+		value[bool](p, watch)
+		p.do(chromedp.Click(chromedp.CSS(element)))
+		p.await(`landing.hit !== undefined`)
+		if value[bool](p, `landing.hit`) {
+			return
+		}
+		if time.Now().After(end) {
+			p.t.Fatalf("something else gets the clicks on %s; %s", element, p.shows())
+		}
+	}
 }
 
 // checkConsole reads what the page wrote to the console until now.
 func (p *tab) checkConsole() {
 	const end = "this was the test"
-	if _, err := chromedp.Run(p.ctx, chromedp.Evaluate[chromedp.Void](`console.info("`+end+`")`)); err != nil {
+	defer time.AfterFunc(comesWithin, p.deaf).Stop()
+	if _, err := perform(p, chromedp.Evaluate[chromedp.Void](`console.info("`+end+`")`)); err != nil {
 		p.t.Errorf("the page is gone: %v", err)
 		return
 	}

@@ -53,6 +53,11 @@ func (s *siege) searchLeaks(t *testing.T, all []attempt) {
 		t.Errorf("only %d tokens are looked for", tokens)
 	}
 
+	// Endings are logged by a goroutine of its own.
+	eventually(t, "the log is written", func() bool {
+		log := s.log.String()
+		return strings.Contains(log, "token refused") && strings.Contains(log, "session ended")
+	})
 	places := map[string]string{"the log": s.log.String(), "the answers": s.heard.String()}
 	for name, g := range s.gates {
 		places["the goroutines of "+name] = g.page(g.admin.debug, "/debug/pprof/goroutine?debug=2")

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -58,17 +60,16 @@ func TestComingsAndGoings(t *testing.T) {
 			close(stop)
 			<-published
 
-			eventually(t, "all sessions end", func() bool {
-				st := g.hub.Stats()
-				return st.Sessions == 0 && st.HalfOpen == 0 && st.Outbox == 0
-			})
-			st := g.hub.Stats()
+			// Somebody who is long gone may still wait to be accepted, and come
+			// between two readings.
 			ended := int64(0)
-			for _, n := range st.Closes {
-				ended += n
-			}
-			if ended != st.Handshakes["accepted"] || ended < 500 {
-				t.Errorf("%d sessions began, %d ended", st.Handshakes["accepted"], ended)
+			eventually(t, "all sessions end, and each is counted once", func() bool {
+				st := g.hub.Stats()
+				ended = sum(st.Closes)
+				return st.Sessions == 0 && st.HalfOpen == 0 && st.Outbox == 0 && ended == st.Handshakes["accepted"]
+			})
+			if ended < 500 {
+				t.Errorf("only %d sessions began", ended)
 			}
 			eventually(t, "NATS is asked for nothing of theirs", func() bool { return g.bus.Stats().Subjects == 0 })
 			eventually(t, "no descriptor is left", func() bool { return sockets(t) <= files })
@@ -79,13 +80,14 @@ func TestComingsAndGoings(t *testing.T) {
 
 // comeAndGo is one client.
 func comeAndGo(t *testing.T, addr, token string, way int) {
+	began := time.Now()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(2 * comesWithin))
 	_, _ = fmt.Fprintf(conn, "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer %s\r\n\r\n", addr, token)
 	if way == 0 {
@@ -94,6 +96,9 @@ func comeAndGo(t *testing.T, addr, token string, way int) {
 	}
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, nil)
+	if err != nil && tooLate(began, 0, err) || err == nil && tooLate(began, resp.StatusCode, nil) {
+		return // that, too, is a way to go
+	}
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Errorf("the handshake gave %v, %v", resp, err)
 		return
@@ -112,10 +117,10 @@ func comeAndGo(t *testing.T, addr, token string, way int) {
 	}
 }
 
-// quit says goodbye and awaits the answer.
+// quit says goodbye and awaits the answer, for as long as the library does.
 func (c *wsClient) quit(t *testing.T) {
 	t.Helper()
-	if err := c.Close(1000, ""); err != nil {
+	if err := c.Close(1000, ""); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }

@@ -5,13 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"go.yaml.in/yaml/v3"
 
 	"pushgate/internal/auth"
@@ -196,19 +194,7 @@ func TestTokenWarns(t *testing.T) {
 }
 
 func TestPub(t *testing.T) {
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the NATS server did not start")
-	}
-	env := []string{"GATEWAY_NATS_URL=" + s.ClientURL()}
+	env := []string{"GATEWAY_NATS_URL=" + startServer(t).ClientURL()}
 
 	got := command(env, nil, "pub", "push.user.alice", `{"hello":"world"}`, "-H", "Nats-Msg-Id: a:b")
 	if got != (outcome{0, "published 17 bytes to push.user.alice\n", ""}) {
@@ -226,13 +212,9 @@ func TestPub(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	got = command(nil, nil, "pub", "push.a", "x", "--nats.url", "nats://u:hush@"+l.Addr().String())
-	if got.code != 1 || !strings.Contains(got.errors, "cannot reach NATS at nats://[redacted]@"+l.Addr().String()+": is `gateway dev` running") || strings.Contains(got.errors, "hush") {
+	nobody := heldAddr(t).String()
+	got = command(nil, nil, "pub", "push.a", "x", "--nats.url", "nats://u:hush@"+nobody)
+	if got.code != 1 || !strings.Contains(got.errors, "cannot reach NATS at nats://[redacted]@"+nobody+": is `gateway dev` running") || strings.Contains(got.errors, "hush") {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -244,7 +244,7 @@ func TestProxyHeaders(t *testing.T) {
 			if err := conn.CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			if err := conn.SetReadDeadline(time.Now().Add(comesWithin)); err != nil {
 				t.Fatal(err)
 			}
 			if b, err := io.ReadAll(conn); len(b) > 0 || err != nil {

@@ -15,11 +15,14 @@ import (
 	"pushgate/api"
 )
 
+// waitLong is how long commands wait for gateways' answers.
+const waitLong = "1m"
+
 // ctl runs a command against a gateway's NATS and returns the answers, by
 // gateway.
 func (r *running) ctl(args ...string) map[string]map[string]any {
 	r.tb.Helper()
-	o := command([]string{"GATEWAY_NATS_URL=" + r.cfg.NATS.URL}, nil, append(args, "--wait", "20s")...)
+	o := command([]string{"GATEWAY_NATS_URL=" + r.cfg.NATS.URL}, nil, append(args, "--wait", waitLong)...)
 	if o.code != exitOK {
 		r.tb.Fatalf("%v: exit %d, %s", args, o.code, o.errors)
 	}
@@ -91,7 +94,7 @@ func TestCtl(t *testing.T) {
 	t.Run("why", func(t *testing.T) {
 		a.event("flash.user.alice", "1", "Nats-Msg-Id: m-1")
 		alice.data(1)
-		o := command([]string{"GATEWAY_NATS_URL=" + s.ClientURL()}, nil, "why", "--user", "alice", "--id", "m-1", "--gateways", "2", "--wait", "20s")
+		o := command([]string{"GATEWAY_NATS_URL=" + s.ClientURL()}, nil, "why", "--user", "alice", "--id", "m-1", "--gateways", "2", "--wait", waitLong)
 		for _, want := range []string{"m-1 was given to alice at", "alice has no session here.", "queued        user.alice  m-1", "websocket  user.alice broadcast rooms.1"} {
 			if !strings.Contains(o.out, want) {
 				t.Errorf("exit %d, %q is missing in\n%s%s", o.code, want, o.out, o.errors)
@@ -99,7 +102,7 @@ func TestCtl(t *testing.T) {
 		}
 	})
 	t.Run("rebalance", func(t *testing.T) {
-		o := command([]string{"GATEWAY_NATS_URL=" + s.ClientURL()}, nil, "ctl", "rebalance", "--share", "7", "--gateways", "2", "--wait", "20s")
+		o := command([]string{"GATEWAY_NATS_URL=" + s.ClientURL()}, nil, "ctl", "rebalance", "--share", "7", "--gateways", "2", "--wait", waitLong)
 		if o.code != exitFailure || !strings.Contains(o.errors, "share") {
 			t.Errorf("exit %d, %s", o.code, o.errors)
 		}
@@ -117,7 +120,7 @@ func TestCtl(t *testing.T) {
 			code int
 			want string
 		}{
-			{"ctl stats", exitFailure, "no gateway offers pushgate.control.stats"},
+			{"ctl stats --wait " + waitLong, exitFailure, "no gateway offers pushgate.control.stats"},
 			{"ctl disconnect", exitUsage, "--user or --session"},
 			{"ctl stats --wait 0s", exitUsage, "--wait"},
 			{"ctl stats --gateways=-1", exitUsage, "--gateways"},
@@ -142,7 +145,7 @@ func TestControlRefuses(t *testing.T) {
 		{"why", `{"id":"m-1"}`, "must name a user"},
 		{"why", `{"user":"a","id":""}`, "id must have 1 to 4096 bytes"},
 	} {
-		m, err := g.nats.Request("pushgate.control."+tt[0], []byte(tt[1]), 20*time.Second)
+		m, err := g.nats.Request("pushgate.control."+tt[0], []byte(tt[1]), comesWithin)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +154,7 @@ func TestControlRefuses(t *testing.T) {
 		}
 	}
 	// Presence is off.
-	if _, err := g.nats.Request("pushgate.presence.users", []byte(`{"users":[]}`), 20*time.Second); err != nats.ErrNoResponders {
+	if _, err := g.nats.Request("pushgate.presence.users", []byte(`{"users":[]}`), comesWithin); err != nats.ErrNoResponders {
 		t.Errorf("got %v", err)
 	}
 }
@@ -169,12 +172,12 @@ func TestPresence(t *testing.T) {
 	}
 	next := func(what, user, reason string) api.Presence {
 		t.Helper()
-		patience := time.NewTimer(90 * time.Second)
-		defer patience.Stop()
+		late := time.NewTimer(90 * time.Second)
+		defer late.Stop()
 		var m *nats.Msg
 		select {
 		case m = <-told:
-		case <-patience.C:
+		case <-late.C:
 			t.Fatalf("nobody says %s %s", what, user)
 		}
 		var p api.Presence
@@ -218,10 +221,8 @@ func TestPresence(t *testing.T) {
 		t.Errorf("%v came, %v went", came, went)
 	}
 	online("paul")
-	if n := g.metric(`pushgate_presence_total{result="sent"}`); n != "3" {
-		t.Errorf("%s are counted", n)
-	}
-	if m, err := g.nats.Request("pushgate.presence.users", []byte(`{"users":["`+strings.Repeat(`a","`, 10_000)+`b"]}`), 20*time.Second); err != nil ||
+	eventually(t, "all three are counted", func() bool { return g.metric(`pushgate_presence_total{result="sent"}`) == "3" })
+	if m, err := g.nats.Request("pushgate.presence.users", []byte(`{"users":["`+strings.Repeat(`a","`, 10_000)+`b"]}`), comesWithin); err != nil ||
 		!strings.Contains(m.Header.Get("Nats-Service-Error"), "at most 10000") {
 		t.Errorf("got %v, %v", m, err)
 	}

@@ -18,11 +18,6 @@ import (
 // then it says so. It closes the gateway.
 func (p *page) live(ctx context.Context, hurry <-chan struct{}, g *gateway) (again bool, err error) {
 	defer g.Close()
-	select {
-	case <-p.restart: // a second wish for what has just happened
-	default:
-	}
-	p.gateway.Store(g)
 	defer p.gateway.Store(nil)
 	life, end := context.WithCancel(ctx)
 	defer end()
@@ -34,6 +29,12 @@ func (p *page) live(ctx context.Context, hurry <-chan struct{}, g *gateway) (aga
 		}
 	}()
 	err = g.Run(life, hurry)
+	// A second wish is for what has just happened. The next gateway listens
+	// before it comes here: what is wished for from now on is for that one.
+	select {
+	case <-p.restart:
+	default:
+	}
 	return ctx.Err() == nil, err
 }
 

@@ -43,6 +43,7 @@ func runDev(ctx context.Context, hurry <-chan struct{}, cfg *Config, secret stri
 		if err != nil {
 			return err
 		}
+		page.gateway.Store(g) // before anybody is told where the page is
 		if first {
 			cfg.keep(g)
 			if err := greet(out, cfg, secret, g); err != nil {
@@ -107,7 +108,7 @@ func startNATS(cfg *Config) (*embedded, error) {
 		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
 	ns.Start()
-	if !ns.ReadyForConnections(10 * time.Second) {
+	if !ns.ReadyForConnections(30 * time.Second) {
 		ns.close()
 		return nil, fmt.Errorf("embedded NATS server: it does not start on %s", cfg.Dev.NATSListen)
 	}

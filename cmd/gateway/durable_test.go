@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -19,15 +20,41 @@ import (
 // startDurable runs a gateway with a stored stream on a NATS server.
 func startDurable(tb testing.TB, s *server.Server, settings ...string) *running {
 	tb.Helper()
-	return setup{nats: s}.start(tb, append([]string{"GATEWAY_DURABLE_STREAM=PUSH", "GATEWAY_DURABLE_CREATE=true"}, settings...)...)
+	r := setup{nats: s}.start(tb, append([]string{"GATEWAY_DURABLE_STREAM=PUSH", "GATEWAY_DURABLE_CREATE=true"}, settings...)...)
+	// One that has waited for it too long is ready without it.
+	eventually(tb, "the stream is known", func() bool { return r.bus.Stats().Stream.Looks > 0 })
+	return r
+}
+
+// store publishes an event to the stream and returns its place there, which is
+// behind all that was published on this connection before: NATS takes it from a
+// connection before it stores it.
+func (r *running) store(subject, data string) (seq uint64) {
+	r.tb.Helper()
+	js, err := r.nats.JetStream(nats.MaxWait(comesWithin))
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	ack, err := js.Publish(subject, []byte(data))
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	return ack.Sequence
+}
+
+// has waits until the gateway has everything up to a place in the stream: until
+// then a replay ends before it, and the rest comes live.
+func (r *running) has(seq uint64) {
+	r.tb.Helper()
+	eventually(r.tb, fmt.Sprint("the gateway has event ", seq), func() bool { return r.bus.Stats().Stream.Last >= seq })
 }
 
 // comeBack connects with a query and reads the welcome.
 func (r *running) comeBack(token, query string) (*wsClient, map[string]any) {
 	r.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws://"+r.addr.String()+"/v1/ws?"+query, &websocket.DialOptions{
+	conn, err := dialWS(ctx, "ws://"+r.addr.String()+"/v1/ws?"+query, &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
 	})
 	if err != nil {
@@ -91,8 +118,10 @@ func TestResumeAcrossGateways(t *testing.T) {
 					one.publish("push.user.bob", `"not alice's"`)
 				}
 				one.publish("flash.user.alice", `"nobody is there"`)
+				last := one.store("push.user.bob", `"the last one"`)
 				two := startDurable(t, s, settings...)
 				for _, g := range []*running{two, one} {
+					g.has(last)
 					c, welcome := g.comeBack(token, "cursor="+cursor)
 					if welcome["cursor"] != nil {
 						t.Errorf("the welcome is %v", welcome)
@@ -116,9 +145,18 @@ func TestResumeAcrossGateways(t *testing.T) {
 	}
 }
 
+// startPatiently has gateways wait for NATS as long as it takes, where it is
+// tested what they wait for.
+func startPatiently(tb testing.TB) {
+	before := startPatience
+	startPatience = comesWithin
+	tb.Cleanup(func() { startPatience = before })
+}
+
 // TestStreamRefused: serve does not start with a stream that is less than it
 // must be, and says what is wrong with it.
 func TestStreamRefused(t *testing.T) {
+	startPatiently(t)
 	for name, tc := range map[string]struct {
 		stream *jetstream.StreamConfig
 		env    []string
@@ -136,7 +174,7 @@ func TestStreamRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := startJetStream(t)
 			if tc.stream != nil {
-				nc, err := nats.Connect(s.ClientURL())
+				nc, err := nats.Connect(s.ClientURL(), nats.Timeout(comesWithin))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -145,7 +183,9 @@ func TestStreamRefused(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := js.CreateStream(context.Background(), *tc.stream); err != nil {
+				ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
+				defer cancel()
+				if _, err := js.CreateStream(ctx, *tc.stream); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -176,7 +216,7 @@ func TestHistoryThatIsGone(t *testing.T) {
 	s := startJetStream(t)
 	g := startDurable(t, s)
 	token := g.token("alice")
-	nc, err := nats.Connect(s.ClientURL())
+	nc, err := nats.Connect(s.ClientURL(), nats.Timeout(comesWithin))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +225,7 @@ func TestHistoryThatIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*comesWithin)
 	defer cancel()
 	c, _ := g.comeBack(token, "")
 	for i := range 5 {
@@ -214,7 +254,8 @@ func TestHistoryThatIsGone(t *testing.T) {
 		t.Errorf("nothing missed: %v", m)
 	}
 
-	// Made anew, while a client is connected and another is away.
+	// Made anew, while a client is connected and another is away. A gateway that
+	// looks just then makes it itself.
 	connected, _ := g.comeBack(token, "")
 	if err := js.DeleteStream(ctx, "PUSH"); err != nil {
 		t.Fatal(err)
@@ -222,7 +263,7 @@ func TestHistoryThatIsGone(t *testing.T) {
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: "PUSH", Subjects: []string{"push.>"}, AllowDirect: true, DenyDelete: true,
 		RePublish: &jetstream.RePublish{Source: "push.>", Destination: "pushed.>"},
-	}); err != nil {
+	}); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		t.Fatal(err)
 	}
 	for i := range 8 {
@@ -243,40 +284,24 @@ func TestHistoryThatIsGone(t *testing.T) {
 // TestNATSRestartLosesNothingStored: clients stay connected and get, in order,
 // what is published when the server is back.
 func TestNATSRestartLosesNothingStored(t *testing.T) {
-	dir := t.TempDir()
-	options := server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir}
-	start := func(o server.Options) *server.Server {
-		s, err := server.NewServer(&o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Start()
-		if !s.ReadyForConnections(10 * time.Second) {
-			t.Fatal("the NATS server does not start")
-		}
-		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-		return s
-	}
-	s := start(options)
+	options := server.Options{Port: heldAddr(t).Port, JetStream: true, StoreDir: storeDir(t)}
+	s := startServerWith(t, options)
 	g := startDurable(t, s)
 	c, _ := g.comeBack(g.token("alice"), "")
 	g.publish("push.user.alice", "1")
 	if got, _ := c.data(1); got[0] != "1" {
 		t.Fatalf("got %v", got)
 	}
-	if _, err := fmt.Sscanf(s.Addr().String()[strings.LastIndex(s.Addr().String(), ":")+1:], "%d", &options.Port); err != nil {
-		t.Fatal(err)
-	}
 	s.Shutdown()
 	s.WaitForShutdown()
 	eventually(t, "the gateway notices", func() bool { return g.metric("pushgate_nats_connected") == "0" })
-	s = start(options)
-	nc, err := nats.Connect(s.ClientURL())
+	s = startServerWith(t, options)
+	nc, err := nats.Connect(s.ClientURL(), nats.Timeout(comesWithin))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	js, err := nc.JetStream()
+	js, err := nc.JetStream(nats.MaxWait(comesWithin))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +344,7 @@ func TestReceiptsAndAcks(t *testing.T) {
 	ask("flash.user.alice")
 	gateways := map[string]bool{}
 	for range 2 {
-		m, err := inbox.NextMsg(5 * time.Second)
+		m, err := inbox.NextMsg(comesWithin)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,7 +364,7 @@ func TestReceiptsAndAcks(t *testing.T) {
 	b.data(1)
 	// JetStream's own answer is the only one to what is stored.
 	ask("push.user.alice")
-	if m, err := inbox.NextMsg(5 * time.Second); err != nil || !strings.Contains(string(m.Data), `"seq":1`) {
+	if m, err := inbox.NextMsg(comesWithin); err != nil || !strings.Contains(string(m.Data), `"seq":1`) {
 		t.Errorf("got %v, %v", m, err)
 	}
 	if m, err := inbox.NextMsg(300 * time.Millisecond); err == nil {
@@ -349,7 +374,7 @@ func TestReceiptsAndAcks(t *testing.T) {
 	if err := a.Write(context.Background(), websocket.MessageText, []byte(`{"type":"ack","cursor":"`+cursor+`"}`)); err != nil {
 		t.Fatal(err)
 	}
-	m, err := acks.NextMsg(5 * time.Second)
+	m, err := acks.NextMsg(comesWithin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,12 +387,32 @@ func TestReceiptsAndAcks(t *testing.T) {
 		t.Errorf("got %s on %s, %v", m.Data, m.Subject, err)
 	}
 	_ = a.CloseNow()
-	eventually(t, "the place is kept", func() bool { return one.metric(`pushgate_acked_places_total{result="kept"}`) == "1" })
-	one.publish("push.user.alice", "2")
-	c, welcome := two.comeBack(two.token("alice"), "device=phone")
-	if welcome["cursor"] != cursor {
-		t.Errorf("the welcome is %v", welcome)
-	}
+	// What NATS does not take within five seconds is lost: then she says it again.
+	places := func(result string) string { return one.metric(`pushgate_acked_places_total{result="` + result + `"}`) }
+	lost := "0"
+	eventually(t, "the place is kept", func() bool {
+		if n := places("failed"); n != lost {
+			lost = n
+			again, _ := one.comeBack(one.token("alice"), "device=phone&cursor="+cursor)
+			again.next() // resumed
+			again.say("ack", "cursor", cursor)
+			again.say("ping")
+			again.next() // the pong: the gateway has both
+			_ = again.CloseNow()
+		}
+		return places("kept") != "0"
+	})
+	two.has(one.store("push.user.alice", "2"))
+	// A place that is not found within two seconds is none.
+	var c *wsClient
+	eventually(t, "the device goes on from where it was", func() bool {
+		if c != nil {
+			_ = c.CloseNow()
+		}
+		var welcome map[string]any
+		c, welcome = two.comeBack(two.token("alice"), "device=phone")
+		return welcome["cursor"] == cursor
+	})
 	if got, _ := c.data(1); got[0] != "2" {
 		t.Errorf("got %v", got)
 	}

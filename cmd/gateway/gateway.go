@@ -167,8 +167,8 @@ func (g *gateway) startBus() error {
 
 // startPatience is how long a start waits for NATS to tell what is revoked, and
 // what is wrong with the stream. Without an answer it goes on: readiness says why
-// it is not ready.
-const startPatience = 3 * time.Second
+// it is not ready. Tests that are about it wait longer.
+var startPatience = 3 * time.Second
 
 // awaitStart refuses to start with a stream that is not what it must be: every
 // event would be silently less than promised. And nobody who was revoked gets in

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,19 +18,52 @@ import (
 	"go.uber.org/zap"
 )
 
+// comesWithin bounds what must come: how soon is not what is tested, and the
+// machine may be busy.
+const comesWithin = time.Minute
+
 // startServer runs a real NATS server on a port of its own.
 func startServer(tb testing.TB) *server.Server {
 	tb.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	return startServerWith(tb, server.Options{Port: server.RANDOM_PORT})
+}
+
+func startServerWith(tb testing.TB, o server.Options) *server.Server {
+	tb.Helper()
+	o.Host, o.NoSigs, o.NoLog = "127.0.0.1", true, true
+	s, err := server.NewServer(&o)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
+	tb.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(comesWithin) {
 		tb.Fatal("the NATS server does not start")
 	}
-	tb.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s
+}
+
+// heldAddr is an address at which nobody listens, for who has to know where
+// before somebody does, or after. A connection that was accepted there keeps
+// it: the system gives its port to nobody who does not name it.
+func heldAddr(tb testing.TB) *net.TCPAddr {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	out, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = out.Close() })
+	in, err := l.Accept()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = in.Close() })
+	return l.Addr().(*net.TCPAddr)
 }
 
 // running is a whole gateway in this process, and a publisher beside it.
@@ -48,7 +83,7 @@ func startGateway(tb testing.TB, settings ...string) *running {
 
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(comesWithin)
 	for !ok() {
 		if time.Now().After(deadline) {
 			tb.Fatalf("never came true: %s", what)
@@ -115,9 +150,9 @@ type wsClient struct {
 // connect opens a session and reads its welcome.
 func (r *running) connect(sub string) *wsClient {
 	r.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws://"+r.addr.String()+"/v1/ws", &websocket.DialOptions{
+	conn, err := dialWS(ctx, "ws://"+r.addr.String()+"/v1/ws", &websocket.DialOptions{
 		Subprotocols: []string{"pushgate.v1", "bearer." + r.token(sub)},
 	})
 	if err != nil {
@@ -137,7 +172,7 @@ func (r *running) connect(sub string) *wsClient {
 
 func (c *wsClient) next() map[string]any {
 	c.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
 	defer cancel()
 	_, b, err := c.Read(ctx)
 	if err != nil {
@@ -204,9 +239,9 @@ func TestLargeEventIsDroppedOnEntry(t *testing.T) {
 }
 
 func TestNATSOutageEndsNoSession(t *testing.T) {
-	s := startServer(t)
-	port := s.Addr().String()
-	g := startGateway(t, "GATEWAY_NATS_URL="+s.ClientURL())
+	port := heldAddr(t).Port
+	s := startServerWith(t, server.Options{Port: port})
+	g := setup{nats: s}.start(t)
 	alice := g.connect("alice")
 	s.Shutdown()
 	s.WaitForShutdown()
@@ -214,21 +249,12 @@ func TestNATSOutageEndsNoSession(t *testing.T) {
 	if code := g.status("/readyz"); code != http.StatusOK {
 		t.Errorf("readyz is %d while NATS blinks", code)
 	}
-	var p int
-	if _, err := fmt.Sscanf(port[strings.LastIndex(port, ":")+1:], "%d", &p); err != nil {
-		t.Fatal(err)
-	}
-	again, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: p, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	again.Start()
-	defer func() { again.Shutdown(); again.WaitForShutdown() }()
+	again := startServerWith(t, server.Options{Port: port})
 	eventually(t, "NATS is back", func() bool { return g.metric("pushgate_nats_connected") == "1" })
-	if err := g.bus.Flush(5 * time.Second); err != nil {
+	if err := g.bus.Flush(comesWithin); err != nil {
 		t.Fatal(err)
 	}
-	nc, err := nats.Connect(again.ClientURL())
+	nc, err := nats.Connect(again.ClientURL(), nats.Timeout(comesWithin))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,8 +267,13 @@ func TestNATSOutageEndsNoSession(t *testing.T) {
 	}
 }
 
+// TestDrainOnStop has somebody come within drain.delay, which ends only when
+// that is done: the gateway is told to hurry then.
 func TestDrainOnStop(t *testing.T) {
-	g := startGateway(t, "GATEWAY_DRAIN_DELAY=300ms")
+	hurry := make(chan struct{})
+	rush := sync.OnceFunc(func() { close(hurry) })
+	defer rush()
+	g := setup{hurry: hurry}.start(t, "GATEWAY_DRAIN_DELAY=5m")
 	clients := []*wsClient{g.connect("alice"), g.connect("bob")}
 	done := make(chan error, 1)
 	go func() { done <- g.stop() }()
@@ -250,24 +281,46 @@ func TestDrainOnStop(t *testing.T) {
 	if code := g.status("/livez"); code != http.StatusOK {
 		t.Errorf("livez is %d while draining", code)
 	}
-	clients = append(clients, g.connect("late")) // within drain.delay
+	clients = append(clients, g.connect("late"))
+	rush()
 	for _, c := range clients {
-		m := c.next()
-		if m["type"] != "drain" || m["reconnect_after_ms"] == nil {
-			t.Errorf("got %v", m)
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		_, _, err := c.Read(ctx)
-		cancel()
-		if code := websocket.CloseStatus(err); code != websocket.StatusGoingAway {
-			t.Errorf("ends with %v", err)
-		}
+		c.drained()
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 	if n := g.metric(`pushgate_closes_total{reason="drain"}`); n != "3" {
 		t.Errorf("%s closes", n)
+	}
+}
+
+// TestDrainDelayEnds: nobody has to hurry it, and nobody is sent away before.
+func TestDrainDelayEnds(t *testing.T) {
+	const delay = 300 * time.Millisecond
+	g := startGateway(t, "GATEWAY_DRAIN_DELAY="+delay.String())
+	alice := g.connect("alice")
+	began := time.Now()
+	done := make(chan error, 1)
+	go func() { done <- g.stop() }()
+	alice.drained()
+	if after := time.Since(began); after < delay {
+		t.Errorf("sent away after %s", after)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// drained reads the end of a session whose gateway goes.
+func (c *wsClient) drained() {
+	c.tb.Helper()
+	if m := c.next(); m["type"] != "drain" || m["reconnect_after_ms"] == nil {
+		c.tb.Errorf("got %v", m)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
+	defer cancel()
+	if _, _, err := c.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		c.tb.Errorf("ends with %v", err)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
@@ -57,7 +56,7 @@ func (s *siege) renewAll(t *testing.T, all []attempt) {
 
 // raw reads one message as it came.
 func (c *wsClient) raw() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
 	defer cancel()
 	_, b, err := c.Read(ctx)
 	return string(b), err

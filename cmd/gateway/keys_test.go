@@ -49,6 +49,16 @@ func write(t testing.TB, file, content string) {
 	}
 }
 
+// replace changes a file at once: who watches it sees nothing in between, about
+// which there would be more to say.
+func replace(t testing.TB, file, content string) {
+	t.Helper()
+	write(t, file+".new", content)
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestKeyFiles has a gateway verify with a file of keys, which is then changed
 // under it: rotated, spoiled, and made good again.
 func TestKeyFiles(t *testing.T) {
@@ -83,7 +93,7 @@ func TestKeyFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, public, string(content))
+	replace(t, public, string(content))
 	eventually(t, "the new key is used", func() bool { return status(second) == good })
 	if got := status(first); got != bad {
 		t.Errorf("the old key still gives %d", got)
@@ -120,7 +130,7 @@ func TestKeysStayWhenAFileIsSpoiled(t *testing.T) {
 	}()
 	defer func() { close(stop); <-ended }()
 
-	write(t, public, "spoiled")
+	replace(t, public, "spoiled")
 	eventually(t, "it is logged", func() bool { return logs.FilterLevelExact(zap.ErrorLevel).Len() == 1 })
 	if !good(key) {
 		t.Error("a spoiled file takes the keys away")

@@ -16,14 +16,17 @@ func aliceToken(changes ...string) string {
 }
 
 // endsAt waits for the session's end, 4200, which must not come before exp and
-// soon after it.
+// soon after it. Goroutines may call it.
 func (c *wsClient) endsAt(exp time.Time) {
 	c.tb.Helper()
 	c.ended(4200, "expired")
-	if late := time.Since(exp); late < 0 || late > 5*time.Second {
+	if late := time.Since(exp); late < 0 || late > endsWithin {
 		c.tb.Errorf("closed %s after exp", late)
 	}
 }
+
+// endsWithin is soon after exp: a second, and what a busy machine takes.
+const endsWithin = 20 * time.Second
 
 // inSeconds is a whole second, and the claim that says so.
 func inSeconds(n int) (time.Time, string) {
@@ -47,11 +50,11 @@ func TestSessionsEndAtExp(t *testing.T) {
 			t.Errorf("welcome says %v", welcome["expires"])
 		}
 		reading.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
 			defer cancel()
 			_, b, err := c.Read(ctx)
 			late := time.Since(at)
-			if websocket.CloseStatus(err) != 4200 || late < 0 || late > 5*time.Second {
+			if websocket.CloseStatus(err) != 4200 || late < 0 || late > endsWithin {
 				t.Errorf("%s after exp: %s, %v", late, b, err)
 			}
 		})
@@ -62,8 +65,9 @@ func TestSessionsEndAtExp(t *testing.T) {
 func TestRenewalsMoveTheEnd(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
-	at, exp := inSeconds(3)
-	later, laterExp := inSeconds(7)
+	// Time enough to renew until then, whatever else the machine does.
+	at, exp := inSeconds(15)
+	later, laterExp := inSeconds(18)
 	long, _ := g.dial(aliceToken(exp), "")
 	long.say("renew", "ref", "r1", "token", aliceToken(laterExp))
 	long.expect(fmt.Sprintf(`{"type":"renewed","ref":"r1","expires":%q,"subjects":["user.alice","broadcast"]}`, later.UTC().Format(time.RFC3339)))
@@ -74,10 +78,12 @@ func TestRenewalsMoveTheEnd(t *testing.T) {
 	_, pastExp := inSeconds(-5)
 	began := time.Now()
 	late, _ := g.dial(aliceToken(pastExp), "")
-	late.endsAt(began)
-	short.endsAt(at)
-	long.settled()
-	long.endsAt(later)
+	// Each is read as it comes: read one after the other, all would be late.
+	var reading sync.WaitGroup
+	for c, end := range map[*wsClient]time.Time{late: began, short: at, long: later} {
+		reading.Go(func() { c.endsAt(end) })
+	}
+	reading.Wait()
 	if n := g.metric(`pushgate_closes_total{reason="expired"}`); n != "3" {
 		t.Errorf("%s sessions are counted as expired", n)
 	}

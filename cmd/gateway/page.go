@@ -35,9 +35,12 @@ type page struct {
 	restart chan struct{}           // holds one wish for a new one
 }
 
+// natsWithin is how long the server in the same process may take for an answer.
+const natsWithin = 10 * time.Second
+
 // newPage connects to NATS and starts to serve; its caller closes it.
 func newPage(cfg *Config) (*page, error) {
-	nc, err := nats.Connect(cfg.NATS.URL, nats.Name("pushgate dev page"))
+	nc, err := nats.Connect(cfg.NATS.URL, nats.Name("pushgate dev page"), nats.Timeout(natsWithin))
 	if err != nil {
 		return nil, fmt.Errorf("demo page: %w", err)
 	}
@@ -169,7 +172,7 @@ func (p *page) publish(w http.ResponseWriter, r *http.Request) {
 // flushed waits until NATS has what was published, unless that failed.
 func (p *page) flushed(w http.ResponseWriter, failed error) bool {
 	if failed == nil {
-		failed = p.nats.FlushTimeout(2 * time.Second)
+		failed = p.nats.FlushTimeout(natsWithin)
 	}
 	if failed != nil {
 		http.Error(w, "NATS did not take it: "+failed.Error(), http.StatusBadGateway)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"go.uber.org/zap"
 )
 
 // runningDev is the dev command in this process.
@@ -34,16 +36,18 @@ func (g greeting) Write(b []byte) (int, error) {
 }
 
 var (
-	greetedPage = regexp.MustCompile(`page +(http://\S+)`)
-	greetedNATS = regexp.MustCompile(`NATS +(nats://\S+)`)
+	greetedPage  = regexp.MustCompile(`page +(http://\S+)`)
+	greetedNATS  = regexp.MustCompile(`NATS +(nats://\S+)`)
+	greetedToken = regexp.MustCompile(`token for user alice:\s+(\S+)`)
 )
 
-// startDev runs the dev command on free ports; settings are KEY=value lines of
-// the environment.
+// startDev runs the dev command on ports that stay its own while it restarts;
+// settings are KEY=value lines of the environment.
 func startDev(tb testing.TB, settings ...string) *runningDev {
 	tb.Helper()
+	startPatiently(tb)
 	cfg, _, err := loadConfig(input{dev: true, env: append([]string{
-		"GATEWAY_LISTEN=127.0.0.1:0", "GATEWAY_ADMIN_LISTEN=127.0.0.1:0", "GATEWAY_ADMIN_DEBUG_LISTEN=127.0.0.1:0",
+		"GATEWAY_LISTEN=" + heldAddr(tb).String(), "GATEWAY_ADMIN_LISTEN=" + heldAddr(tb).String(), "GATEWAY_ADMIN_DEBUG_LISTEN=" + heldAddr(tb).String(),
 		"GATEWAY_DEV_NATS_LISTEN=127.0.0.1:0", "GATEWAY_DRAIN_WINDOW=200ms", "GATEWAY_LOG_LEVEL=error",
 	}, settings...)})
 	if err != nil {
@@ -61,11 +65,18 @@ func startDev(tb testing.TB, settings ...string) *runningDev {
 	select {
 	case text := <-greeted:
 		tb.Cleanup(stop)
-		page, natsURL := greetedPage.FindStringSubmatch(text), greetedNATS.FindStringSubmatch(text)
-		if page == nil || natsURL == nil {
+		page, natsURL, token := greetedPage.FindStringSubmatch(text), greetedNATS.FindStringSubmatch(text), greetedToken.FindStringSubmatch(text)
+		if page == nil || natsURL == nil || token == nil {
 			tb.Fatalf("no addresses in %q", text)
 		}
-		return &runningDev{tb, page[1], natsURL[1], stop}
+		d := &runningDev{tb, page[1], natsURL[1], stop}
+		// Who comes before the stream is known has no place in it to come back to.
+		eventually(tb, "clients are given a cursor", func() bool {
+			_, answer := d.request("GET", "/v1/events", "", map[string]string{"Authorization": "Bearer " + token[1]})
+			var polled struct{ Cursor string }
+			return json.Unmarshal([]byte(answer), &polled) == nil && polled.Cursor != ""
+		})
+		return d
 	case err := <-ended:
 		cancel()
 		tb.Fatalf("the dev command ended: %v", err)
@@ -101,7 +112,7 @@ func (d *runningDev) request(method, path, body string, header map[string]string
 // publish publishes over NATS, as a backend would.
 func (d *runningDev) publish(messages ...*nats.Msg) {
 	d.tb.Helper()
-	nc, err := nats.Connect(d.natsURL)
+	nc, err := nats.Connect(d.natsURL, nats.Timeout(comesWithin))
 	if err != nil {
 		d.tb.Fatal(err)
 	}
@@ -111,7 +122,7 @@ func (d *runningDev) publish(messages ...*nats.Msg) {
 			d.tb.Fatal(err)
 		}
 	}
-	if err := nc.Flush(); err != nil {
+	if err := nc.FlushTimeout(comesWithin); err != nil {
 		d.tb.Fatal(err)
 	}
 }
@@ -207,5 +218,29 @@ func TestPageBackend(t *testing.T) {
 				t.Errorf("got %d %q, want %d %q", status, answer, tc.status, tc.want)
 			}
 		})
+	}
+}
+
+// A page may ask for a restart as soon as the gateway listens, which is before
+// its life begins: what was wished for by then is for this gateway.
+func TestPageRestartsEarly(t *testing.T) {
+	cfg, _, err := loadConfig(input{env: []string{
+		"GATEWAY_LISTEN=127.0.0.1:0", "GATEWAY_ADMIN_LISTEN=127.0.0.1:0", "GATEWAY_ADMIN_DEBUG_LISTEN=127.0.0.1:0",
+		"GATEWAY_NATS_URL=" + startServer(t).ClientURL(), "GATEWAY_DRAIN_DELAY=0s", "GATEWAY_AUTH_HS256_SECRET=" + testSecret,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := zap.NewAtomicLevel()
+	g, err := newGateway(cfg, zap.NewNop(), &level, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &page{restart: make(chan struct{}, 1)}
+	p.restart <- struct{}{}
+	ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
+	defer cancel()
+	if again, err := p.live(ctx, nil, g); err != nil || !again {
+		t.Errorf("it is restarted: %v, %v", again, err)
 	}
 }

@@ -43,10 +43,11 @@ func TestPageSurvivesRestart(t *testing.T) {
 	p.awaitEvent(`"still here"`)
 }
 
-// A token that ends is replaced by a new one at once.
+// A token that ends is replaced by a new one at once. It lasts long enough for a
+// session of some seconds, however late that begins.
 func TestPageRenewsToken(t *testing.T) {
 	browser := newBrowser(t)
-	d := startDev(t, "GATEWAY_AUTH_MAX_LIFETIME=3s", "GATEWAY_HEARTBEAT=1s")
+	d := startDev(t, "GATEWAY_AUTH_MAX_LIFETIME=10s", "GATEWAY_HEARTBEAT=4s")
 	p := openTab(t, browser, d.console())
 	p.awaitLog("pong") // half a heartbeat of silence
 	p.awaitLog("closed with 4200 token expired")
@@ -159,7 +160,7 @@ func TestPageAfterClose(t *testing.T) {
 				}
 				return
 			}
-			eventually(t, "a second connection", func() bool { return len(f.connections()) == 2 })
+			eventually(t, "a second connection", func() bool { return len(f.connections()) >= 2 })
 			p.awaitStatus("Connected as alice")
 			if seen := f.connections(); seen[1] != tc.second {
 				t.Errorf("it connected with %q, want %q", seen, tc.second)

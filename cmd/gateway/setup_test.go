@@ -19,10 +19,11 @@ import (
 
 // setup is what a gateway of a test has beside its settings.
 type setup struct {
-	nats *server.Server // nil: one of its own
-	file string         // the configuration file's YAML; with it there is no testSecret
-	log  *zap.Logger    // nil: none
-	cold bool           // it is not waited for
+	nats  *server.Server // nil: one of its own
+	file  string         // the configuration file's YAML; with it there is no testSecret
+	log   *zap.Logger    // nil: none
+	cold  bool           // it is not waited for
+	hurry chan struct{}  // closed: its drain waits no longer
 }
 
 func (s setup) start(tb testing.TB, settings ...string) *running {
@@ -55,7 +56,7 @@ func (s setup) start(tb testing.TB, settings ...string) *running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- g.Run(ctx, nil) }()
+	go func() { ended <- g.Run(ctx, s.hurry) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-ended })
 	tb.Cleanup(func() {
 		if err := stop(); err != nil {
@@ -63,7 +64,7 @@ func (s setup) start(tb testing.TB, settings ...string) *running {
 		}
 		g.Close()
 	})
-	nc, err := nats.Connect(s.nats.ClientURL())
+	nc, err := nats.Connect(s.nats.ClientURL(), nats.Timeout(comesWithin))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -73,19 +74,33 @@ func (s setup) start(tb testing.TB, settings ...string) *running {
 		return r
 	}
 	eventually(tb, "the gateway is ready", func() bool { return r.status("/readyz") == http.StatusOK })
-	if err := g.bus.Flush(5 * time.Second); err != nil {
+	if err := g.bus.Flush(comesWithin); err != nil {
 		tb.Fatal(err)
 	}
 	return r
+}
+
+// dialWS opens a WebSocket.
+func dialWS(ctx context.Context, url string, o *websocket.DialOptions) (*websocket.Conn, error) {
+	for {
+		began, status := time.Now(), 0
+		conn, resp, err := websocket.Dial(ctx, url, o)
+		if resp != nil {
+			status = resp.StatusCode
+		}
+		if err == nil || ctx.Err() != nil || !tooLate(began, status, err) {
+			return conn, err
+		}
+	}
 }
 
 // dial opens a session with a token and a query, as "subject=a&subject=b", and
 // reads its welcome.
 func (r *running) dial(token, query string) (*wsClient, map[string]any) {
 	r.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws://"+r.addr.String()+"/v1/ws?"+query, &websocket.DialOptions{
+	conn, err := dialWS(ctx, "ws://"+r.addr.String()+"/v1/ws?"+query, &websocket.DialOptions{
 		Subprotocols: []string{"pushgate.v1"}, HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
 	})
 	if err != nil {
@@ -112,7 +127,7 @@ func (c *wsClient) say(kind string, members ...string) {
 	if err != nil {
 		c.tb.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
 	defer cancel()
 	if err := c.Write(ctx, websocket.MessageText, b); err != nil {
 		c.tb.Fatal(err)
@@ -146,7 +161,7 @@ func (c *wsClient) settled() {
 // ended reads on until the session is closed, which must be so.
 func (c *wsClient) ended(code websocket.StatusCode, reason string) {
 	c.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), comesWithin)
 	defer cancel()
 	for {
 		_, b, err := c.Read(ctx)

@@ -25,7 +25,8 @@ func width(pixels int64) chromedp.Action[chromedp.Void] {
 
 func TestStatusInBrowser(t *testing.T) {
 	browser := newBrowser(t)
-	g := startGateway(t, "GATEWAY_AUTH_ISSUER=https://id.example/<img src=x onerror=window.hacked=1>")
+	// Nobody reads what alice gets: she must not be closed for her silence.
+	g := startGateway(t, "GATEWAY_HEARTBEAT=1h", "GATEWAY_AUTH_ISSUER=https://id.example/<img src=x onerror=window.hacked=1>")
 	alice := g.connect("alice")
 	g.connect("bob")
 	g.publish("push.user.alice", `1`)
@@ -45,6 +46,7 @@ func TestStatusInBrowser(t *testing.T) {
 		p.await(has("stream", "none"))
 		p.await(`document.querySelectorAll(".tile polyline").length === 8`)
 		p.press("summary")
+		p.await(`document.querySelector("details").open`)
 		p.await(has("config", "<img src=x") + ` && ` + has("config", "[redacted]"))
 		if value[bool](p, `"hacked" in window || document.querySelector("img") !== null`) {
 			t.Error("the configuration became HTML")
@@ -66,6 +68,7 @@ func TestStatusInBrowser(t *testing.T) {
 				p := openTab(t, browser, address, prefers(scheme), width(pixels))
 				p.await(text("ready") + ` === "Ready"`)
 				p.press("summary")
+				p.await(`document.querySelector("details").open`)
 				if wide := value[int](p, `document.documentElement.scrollWidth`); wide > int(pixels) {
 					t.Errorf("it is %d wide", wide)
 				}

@@ -36,7 +36,7 @@ func fakeGateway(t *testing.T, scripts ...script) string {
 				t.Error(err)
 				return
 			}
-			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = conn.SetDeadline(time.Now().Add(comesWithin))
 			play(t, conn)
 			_ = conn.Close()
 		}

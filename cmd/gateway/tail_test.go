@@ -95,12 +95,7 @@ func TestTailExpired(t *testing.T) {
 }
 
 func TestTailNobodyThere(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	got := command(nil, nil, "tail", "--token", "tok", "--once", "--url", "ws://"+l.Addr().String())
+	got := command(nil, nil, "tail", "--token", "tok", "--once", "--url", "ws://"+heldAddr(t).String())
 	if got.code != 1 || !strings.Contains(got.errors, "cannot connect") || strings.Contains(got.errors, "tok") {
 		t.Errorf("got %+v", got)
 	}

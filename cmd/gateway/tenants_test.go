@@ -125,7 +125,7 @@ func TestTenantsUsersAreApart(t *testing.T) {
 	revoked, again := n.tenantToken("red", "alice"), n.tenantToken("red", "bob")
 	// Nobody is called alice: names without an issuer end nobody's session.
 	for user, ended := range map[string]int{"alice": 0, "red.alice": 0, "red/*": 0, "red/alice": 2, "purple/alice": 0} {
-		m, err := n.nats.Request("pushgate.control.revoke", []byte(fmt.Sprintf(`{"user":%q}`, user)), 10*time.Second)
+		m, err := n.nats.Request("pushgate.control.revoke", []byte(fmt.Sprintf(`{"user":%q}`, user)), comesWithin)
 		if err != nil {
 			t.Fatal(err)
 		}
