@@ -25,10 +25,11 @@ import (
 // can be said about it.
 var ErrNoKeys = errors.New("the issuer's keys have not been fetched yet")
 
+var fetchTimeout = 5 * time.Second // of one key set; tests are more patient
+
 const (
-	fetchTimeout = 5 * time.Second
-	maxKeySet    = 1 << 20 // bytes of a key set
-	maxKeys      = 100     // keys of one
+	maxKeySet = 1 << 20 // bytes of a key set
+	maxKeys   = 100     // keys of one
 
 	defaultInterval = 10 * time.Second
 	defaultRefresh  = 5 * time.Minute
