@@ -18,7 +18,7 @@ func listen(tb testing.TB, nc *nats.Conn, subject string) *nats.Subscription {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := nc.FlushTimeout(10 * time.Second); err != nil {
+	if err := nc.FlushTimeout(patience); err != nil {
 		tb.Fatal(err)
 	}
 	return sub
@@ -27,7 +27,7 @@ func listen(tb testing.TB, nc *nats.Conn, subject string) *nats.Subscription {
 // next is the message that comes next.
 func next(tb testing.TB, sub *nats.Subscription) (subject, data string) {
 	tb.Helper()
-	m, err := sub.NextMsg(10 * time.Second)
+	m, err := sub.NextMsg(patience)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -66,6 +66,7 @@ func TestAcksArePublished(t *testing.T) {
 
 // What waits when the bus is closed goes out, and nothing later.
 func TestCloseSendsWhatWaits(t *testing.T) {
+	bound(t, &stopWithin, patience)
 	s := startNATS(t, 0)
 	g := openKeeper(t, s.ClientURL(), "a", nil)
 	sub := listen(t, connect(t, s.ClientURL()), "pushgate.ack.*")

@@ -10,7 +10,7 @@ import (
 )
 
 func TestBucketAsMade(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	var racing []*gateway
 	for n := range 4 {
 		racing = append(racing, newGateway(t, s.ClientURL(), fmt.Sprint(n), nil))
@@ -39,11 +39,8 @@ func TestBucketTTL(t *testing.T) {
 		{0, 0}, // for ever
 	} {
 		t.Run(tt.before.String(), func(t *testing.T) {
-			s := startJetStream(t, 0, t.TempDir())
-			js, err := jetstream.New(connect(t, s.ClientURL()))
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := startJetStream(t, 0, storeDir(t))
+			js := newJetStream(t, s.ClientURL())
 			bucket, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: bucketName, TTL: tt.before})
 			if err != nil {
 				t.Fatal(err)
@@ -62,7 +59,7 @@ func TestBucketTTL(t *testing.T) {
 }
 
 func TestMalformedRevocations(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	g := openGateway(t, s.ClientURL(), "a", nil)
 	_, bucket := openBucket(t, s.ClientURL())
 	// Each has a key of its own: the bucket keeps the last of a key only.

@@ -301,7 +301,11 @@ func (b *Bus) Close() {
 	if b.control != nil {
 		b.control.stop()
 	}
-	b.drain()
+	// Under the lock, as drain would not be where the channel is empty: what was
+	// in it may be under way to the sink yet.
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.deliverAll()
 }
 
 func (b *Bus) up(nc *nats.Conn, message string) {

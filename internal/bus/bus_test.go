@@ -2,7 +2,9 @@ package bus
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +18,52 @@ import (
 	"pushgate/api"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+const (
+	// patience bounds whatever a test waits for: machines may be slow.
+	patience = time.Minute
+	// promptly is far less: who takes as long has waited for something in vain.
+	promptly = patience / 2
+)
+
+func TestMain(m *testing.M) {
+	// Nothing is to fail for being slow. A test that is about a bound sets its own.
+	for _, bound := range []*time.Duration{
+		&fetchWithin, &flushTimeout, &keepWithin, &lookWithin, &openWithin, &placeWithin, &publishWithin,
+	} {
+		*bound = patience
+	}
+	goleak.VerifyTestMain(settled{m})
+}
+
+// settled gives goroutines that are about to end the time for it on a busy
+// machine; goleak itself gives them half a second.
+type settled struct{ *testing.M }
+
+func (s settled) Run() int {
+	code := s.M.Run()
+	for end := time.Now().Add(patience); code == 0 && goleak.Find() != nil && time.Now().Before(end); {
+	}
+	return code
+}
+
+// bound sets a bound of the program's until the test is over. It is for before
+// anything runs that reads it.
+func bound(tb testing.TB, what *time.Duration, d time.Duration) {
+	tb.Helper()
+	was := *what
+	if was == d {
+		return
+	}
+	*what = d
+	tb.Cleanup(func() { *what = was })
+}
+
+// swallowing is for where answers of NATS get lost: who waits for one has to ask
+// again soon.
+func swallowing(tb testing.TB) {
+	tb.Helper()
+	bound(tb, &openWithin, 5*time.Second)
+}
 
 // startNATS runs a real server. Port 0 chooses one.
 func startNATS(tb testing.TB, port int) *server.Server {
@@ -28,19 +75,57 @@ func startNATS(tb testing.TB, port int) *server.Server {
 func startServer(tb testing.TB, o *server.Options) *server.Server {
 	tb.Helper()
 	o.Host, o.NoSigs, o.NoLog = "127.0.0.1", true, true
+	o.AuthTimeout, o.WriteDeadline = patience.Seconds(), patience
 	if o.Port == 0 {
-		o.Port = server.RANDOM_PORT
+		o.Port = freePort(tb)
 	}
 	s, err := server.NewServer(o)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
+	tb.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(patience) {
 		tb.Fatal("the NATS server does not start")
 	}
-	tb.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s
+}
+
+// freePort is a port that nobody uses, below those that the system gives to
+// connections: a server that is away for a moment finds it free again. The UDP
+// port of the same number tells other processes that run such tests to pass it
+// over.
+func freePort(tb testing.TB) int {
+	tb.Helper()
+	for range 1000 {
+		port := 15_000 + rand.IntN(15_000)
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		claim, err := net.ListenPacket("udp", address)
+		if err != nil {
+			continue
+		}
+		tb.Cleanup(func() { _ = claim.Close() })
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+	tb.Fatal("no port is free")
+	return 0
+}
+
+// storeDir is a folder for a server. What a server that has ended does to its
+// files yet, testing's own folders would not bear.
+func storeDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "pushgate")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		eventually(tb, "the folder is removed", func() bool { return os.RemoveAll(dir) == nil })
+	})
+	return dir
 }
 
 func portOf(tb testing.TB, s *server.Server) int {
@@ -93,7 +178,7 @@ func (s *sink) await(tb testing.TB, n int) []api.Event {
 
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			tb.Fatalf("never came true: %s", what)
@@ -123,7 +208,7 @@ func openBus(tb testing.TB, url string, exact bool) (*Bus, *sink) {
 
 func connect(tb testing.TB, url string) *nats.Conn {
 	tb.Helper()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(patience))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -131,10 +216,26 @@ func connect(tb testing.TB, url string) *nats.Conn {
 	return nc
 }
 
+// acquire wants subjects, and waits until NATS sends their events. It is for
+// tests, those of rapid too.
+func acquire(tb interface {
+	Helper()
+	Fatalf(string, ...any)
+}, b *Bus, subjects ...string) {
+	tb.Helper()
+	ready := make(chan struct{})
+	b.Interest().Acquire(subjects, func() { close(ready) })
+	select {
+	case <-ready:
+	case <-time.After(2 * patience):
+		tb.Fatalf("interest in %v is never ready", subjects)
+	}
+}
+
 func TestEventsAreDecoded(t *testing.T) {
 	s := startNATS(t, 0)
 	b, got := openBus(t, s.ClientURL(), false)
-	if err := b.Flush(5 * time.Second); err != nil {
+	if err := b.Flush(patience); err != nil {
 		t.Fatal(err)
 	}
 	nc := connect(t, s.ClientURL())
@@ -167,7 +268,7 @@ func TestEventsAreDecoded(t *testing.T) {
 		if e.Subject != want.Subject || e.ID != want.ID || e.Format != want.Format || string(e.Data) != string(want.Data) {
 			t.Errorf("event %d is %+v, want %+v", i, e, want)
 		}
-		if time.Since(e.Time) > time.Minute {
+		if time.Since(e.Time) > time.Hour {
 			t.Errorf("event %d has the time %v", i, e.Time)
 		}
 	}
@@ -177,18 +278,8 @@ func TestExactInterest(t *testing.T) {
 	s := startNATS(t, 0)
 	b, got := openBus(t, s.ClientURL(), true)
 	nc := connect(t, s.ClientURL())
-	acquire := func(subjects ...string) {
-		t.Helper()
-		ready := make(chan struct{})
-		b.Interest().Acquire(subjects, func() { close(ready) })
-		select {
-		case <-ready:
-		case <-time.After(10 * time.Second):
-			t.Fatal("interest is never ready")
-		}
-	}
-	acquire("user.alice", "broadcast")
-	acquire("user.bob", "broadcast")
+	acquire(t, b, "user.alice", "broadcast")
+	acquire(t, b, "user.bob", "broadcast")
 	if n := b.Stats().Subjects; n != 3 {
 		t.Errorf("%d subjects are held, want 3", n)
 	}
@@ -210,11 +301,11 @@ func TestExactInterest(t *testing.T) {
 	b.Interest().Release([]string{"user.alice", "broadcast"})
 	b.Interest().Release([]string{"user.bob", "broadcast"})
 	eventually(t, "nothing is held", func() bool { return b.Stats().Subjects == 0 })
-	if err := b.Flush(5 * time.Second); err != nil {
+	if err := b.Flush(patience); err != nil {
 		t.Fatal(err)
 	}
 	// With nobody interested NATS itself says so.
-	if _, err := nc.Request("flash.user.alice", nil, 5*time.Second); err != nats.ErrNoResponders {
+	if _, err := nc.Request("flash.user.alice", nil, patience); err != nats.ErrNoResponders {
 		t.Errorf("a request to nobody gives %v", err)
 	}
 	if n := s.NumSubscriptions(); n == 0 {
@@ -229,9 +320,7 @@ func TestReconnect(t *testing.T) {
 			port := portOf(t, s)
 			b, got := openBus(t, s.ClientURL(), exact)
 			if exact {
-				ready := make(chan struct{})
-				b.Interest().Acquire([]string{"user.alice"}, func() { close(ready) })
-				<-ready
+				acquire(t, b, "user.alice")
 			}
 			s.Shutdown()
 			s.WaitForShutdown()
@@ -241,13 +330,11 @@ func TestReconnect(t *testing.T) {
 			}
 			if exact {
 				// A session that comes meanwhile must not hang.
-				ready := make(chan struct{})
-				b.Interest().Acquire([]string{"user.bob"}, func() { close(ready) })
-				<-ready
+				acquire(t, b, "user.bob")
 			}
 			again := startNATS(t, port)
 			eventually(t, "the bus comes back", b.Connected)
-			if err := b.Flush(5 * time.Second); err != nil {
+			if err := b.Flush(patience); err != nil {
 				t.Fatal(err)
 			}
 			nc := connect(t, again.ClientURL())
@@ -279,4 +366,53 @@ func TestStartWithoutServer(t *testing.T) {
 		t.Error("connected to nothing")
 	}
 	b.Close()
+}
+
+// busySink stays in its first delivery for as long as it is told.
+type busySink struct {
+	sink
+	begun, end chan struct{}
+	once       sync.Once
+}
+
+func (s *busySink) Deliver(events []api.Event) {
+	s.once.Do(func() {
+		close(s.begun)
+		<-s.end
+	})
+	s.sink.Deliver(events)
+}
+
+// A bus that is closed delivers nothing any more: what is under way it waits for.
+func TestCloseWaitsForDelivery(t *testing.T) {
+	s := startNATS(t, 0)
+	b, err := New(Config{Options: Options{URL: s.ClientURL()}, Log: zap.NewNop(), Prefix: "push", FlashPrefix: "flash"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	into := &busySink{begun: make(chan struct{}), end: make(chan struct{})}
+	if err := b.Start(into); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "NATS has taken the subscriptions", b.EverConnected)
+	if err := connect(t, s.ClientURL()).Publish("push.a", nil); err != nil {
+		t.Fatal(err)
+	}
+	<-into.begun
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		b.Close()
+		if n := len(into.all()); n != 1 {
+			t.Errorf("%d events were delivered when it was closed", n)
+		}
+	}()
+	// Without waiting it is closed within a few milliseconds.
+	select {
+	case <-closed:
+	case <-time.After(300 * time.Millisecond):
+	}
+	close(into.end)
+	<-closed
 }

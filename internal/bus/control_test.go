@@ -95,6 +95,7 @@ func newGateway(tb testing.TB, url, name string, change func(*revocations)) *gat
 	if err := b.ServeControl(Control{Sessions: g.sessions, Gateway: name, Version: "(devel)", RevocationTTL: time.Hour}); err != nil {
 		tb.Fatal(err)
 	}
+	b.control.known.pace.giveUp = time.Hour // loaded is to mean loaded
 	if change != nil {
 		change(b.control.known)
 	}
@@ -138,7 +139,7 @@ func replies(tb testing.TB, sub *nats.Subscription, answers int) map[string]repl
 	tb.Helper()
 	all := make(map[string]reply)
 	for range answers {
-		m, err := sub.NextMsg(10 * time.Second)
+		m, err := sub.NextMsg(2 * patience)
 		if err != nil {
 			tb.Fatalf("%v after %v", err, all)
 		}
@@ -184,7 +185,7 @@ func TestBadRequests(t *testing.T) {
 		"disconnect": "the request must name a user or a session",
 		"revoke":     "the request must name a user",
 	} {
-		m, err := nc.Request("pushgate.control."+verb, []byte(`{}`), 10*time.Second)
+		m, err := nc.Request("pushgate.control."+verb, []byte(`{}`), patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +207,7 @@ func TestServiceIsDescribed(t *testing.T) {
 	s := startNATS(t, 0)
 	openGateway(t, s.ClientURL(), "a", nil)
 	nc := connect(t, s.ClientURL())
-	m, err := nc.Request("$SRV.INFO.pushgate", nil, 10*time.Second)
+	m, err := nc.Request("$SRV.INFO.pushgate", nil, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +260,7 @@ func TestControlComesWithNATS(t *testing.T) {
 	for range 2 {
 		s := startNATS(t, port)
 		eventually(t, "connected", func() bool { return g.Connected() && g.EverConnected() })
-		if err := g.Flush(10 * time.Second); err != nil {
+		if err := g.Flush(patience); err != nil {
 			t.Fatal(err)
 		}
 		askAll(t, connect(t, s.ClientURL()), "disconnect", `{"user":"alice"}`, 1)

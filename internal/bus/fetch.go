@@ -19,10 +19,12 @@ const (
 	maxNewest   = 16 << 20 // bytes of payload of a Fetch with Last
 	maxEvents   = 4096     // of one page, however small
 
-	fetchWithin   = 10 * time.Second // from its turn until a Fetch fails
 	queueWithin   = 30 * time.Second // until its turn
 	requestWithin = 2 * time.Second  // one request to NATS
 )
+
+// fetchWithin is from its turn until a Fetch fails. Tests are more patient.
+var fetchWithin = 10 * time.Second
 
 var (
 	errClosed = errors.New("the connection to NATS is closed")

@@ -13,7 +13,7 @@ import (
 // are among the last 5,000.
 func BenchmarkFetch(b *testing.B) {
 	const messages, subjects, recent = 100_000, 20_000, 1_000
-	s := startJetStream(b, 0, b.TempDir())
+	s := startJetStream(b, 0, storeDir(b))
 	bus := openStream(b, s.ClientURL())
 	js := newJetStream(b, s.ClientURL())
 	for n := range messages + 5*recent {

@@ -13,7 +13,7 @@ import (
 // Whatever is stored and asked for, chained pages hold exactly what a plain look
 // at all of it gives, in order and once.
 func TestFetchAgainstReference(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	js := newJetStream(t, s.ClientURL())
 	b := openStream(t, s.ClientURL())
 	id := identity(t, b)

@@ -11,9 +11,11 @@ import (
 	"go.uber.org/zap"
 )
 
+// keepWithin bounds the storing of one revocation, its wait included. Tests are
+// more patient.
+var keepWithin = 2 * time.Second
+
 const (
-	// keepWithin bounds the storing of one revocation, its wait included.
-	keepWithin = 2 * time.Second
 	// keepers is how many revocations are stored at the same time.
 	keepers = 16
 	// maxKeeping is how many wait for that.

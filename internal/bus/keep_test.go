@@ -10,7 +10,7 @@ import (
 )
 
 func TestStoredTimeOnlyGrows(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	url := s.ClientURL()
 	openGateway(t, url, "a", nil)
 	openGateway(t, url, "b", nil)

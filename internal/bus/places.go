@@ -18,8 +18,6 @@ const (
 	// gatherPlaces is how long a place waits for newer ones before it is
 	// written: clients acknowledge far more often than anybody looks.
 	gatherPlaces = 250 * time.Millisecond
-	// placeWithin bounds the writing of a place from then on.
-	placeWithin = 5 * time.Second
 	// tryWithin bounds one attempt: an answer that an outage has swallowed
 	// never comes.
 	tryWithin = time.Second
@@ -29,6 +27,10 @@ const (
 	// maxPlaceUsers is how many users' places wait.
 	maxPlaceUsers = 16 << 10
 )
+
+// placeWithin bounds the writing of a place when it has waited. Tests are more
+// patient.
+var placeWithin = 5 * time.Second
 
 // places are a JetStream bucket that every gateway reads and writes: how far
 // each user's devices have come. Places wait here by user and are written by a

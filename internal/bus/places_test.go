@@ -48,7 +48,7 @@ func openKeeper(tb testing.TB, url, name string, change func(*places)) *gateway 
 	return g
 }
 
-// ask looks a place up, and fails when the answer is late. "" is unknown.
+// ask looks a place up. "" is unknown.
 func (g *gateway) ask(tb testing.TB, user, device string) string {
 	tb.Helper()
 	answer := make(chan string, 2)
@@ -59,14 +59,16 @@ func (g *gateway) ask(tb testing.TB, user, device string) string {
 		}
 		answer <- at.Cursor()
 	})
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > promptly {
 		tb.Errorf("asking took %s", took)
 	}
-	got := <-answer
-	if took := time.Since(began); took > 2500*time.Millisecond {
-		tb.Errorf("the answer took %s", took)
+	select {
+	case got := <-answer:
+		return got
+	case <-time.After(2 * patience):
+		tb.Fatal("there is no answer")
 	}
-	return got
+	return ""
 }
 
 // awaitPlace waits until a gateway finds a place.
@@ -88,10 +90,7 @@ func (g *gateway) idle(tb testing.TB) {
 
 func openPlaces(tb testing.TB, url string) (jetstream.JetStream, jetstream.KeyValue) {
 	tb.Helper()
-	js, err := jetstream.New(connect(tb, url))
-	if err != nil {
-		tb.Fatal(err)
-	}
+	js := newJetStream(tb, url)
 	bucket, err := js.KeyValue(tb.Context(), placesName)
 	if err != nil {
 		tb.Fatal(err)
@@ -102,7 +101,7 @@ func openPlaces(tb testing.TB, url string) (jetstream.JetStream, jetstream.KeyVa
 func pos(seq uint64) api.Position { return api.Position{Stream: "e1", Seq: seq} }
 
 func TestPlaceIsFoundByAnother(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	a, b := openKeeper(t, s.ClientURL(), "a", nil), openKeeper(t, s.ClientURL(), "b", nil)
 	a.Keep("one/alice", "phone", pos(42))
 	b.awaitPlace(t, "one/alice", "phone", "e1.42")
@@ -135,7 +134,7 @@ func TestPlaceIsFoundByAnother(t *testing.T) {
 }
 
 func TestPlaceNeverGoesBack(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	a, b := openKeeper(t, s.ClientURL(), "a", nil), openKeeper(t, s.ClientURL(), "b", nil)
 	a.Keep("alice", "phone", pos(42))
 	b.awaitPlace(t, "alice", "phone", "e1.42")
@@ -164,7 +163,7 @@ func TestPlaceNeverGoesBack(t *testing.T) {
 }
 
 func TestStoredDevicesAreBounded(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	g := openKeeper(t, s.ClientURL(), "a", nil)
 	g.ask(t, "alice", "phone") // makes the bucket
 	_, bucket := openPlaces(t, s.ClientURL())
@@ -186,7 +185,7 @@ func TestStoredDevicesAreBounded(t *testing.T) {
 }
 
 func TestBrokenPlaces(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	g := openKeeper(t, s.ClientURL(), "a", nil)
 	g.ask(t, "alice", "phone")
 	_, bucket := openPlaces(t, s.ClientURL())
@@ -214,8 +213,9 @@ func TestBrokenPlaces(t *testing.T) {
 }
 
 func TestManyKeepsAreFewWrites(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	g := openKeeper(t, s.ClientURL(), "a", func(p *places) { p.gather = gatherPlaces })
+	began := time.Now()
 	for n := range uint64(500) {
 		g.Keep("alice", "phone", pos(n))
 		g.Keep("alice", "pad", pos(n))
@@ -225,13 +225,14 @@ func TestManyKeepsAreFewWrites(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	g.idle(t)
+	most := 2 + uint64(time.Since(began)/gatherPlaces)
 	_, bucket := openPlaces(t, s.ClientURL())
 	entry, err := bucket.Get(t.Context(), bucketKey("alice"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := entry.Revision(); n > 5 {
-		t.Errorf("%d writes", n)
+	if n := entry.Revision(); n > most {
+		t.Errorf("%d writes, want %d at most", n, most)
 	}
 	for _, device := range []string{"phone", "pad"} {
 		if got := g.ask(t, "alice", device); got != "e1.499" {
@@ -241,7 +242,7 @@ func TestManyKeepsAreFewWrites(t *testing.T) {
 }
 
 func TestPlacesAfterNATSRestarts(t *testing.T) {
-	dir := t.TempDir()
+	dir := storeDir(t)
 	s := startJetStream(t, 0, dir)
 	port, url := portOf(t, s), s.ClientURL()
 	a, b := openKeeper(t, url, "a", nil), openKeeper(t, url, "b", nil)
@@ -266,7 +267,7 @@ func TestPlacesAfterNATSRestarts(t *testing.T) {
 }
 
 func TestPlacesBucketIsLost(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	a, b := openKeeper(t, s.ClientURL(), "a", nil), openKeeper(t, s.ClientURL(), "b", nil)
 	a.Keep("alice", "phone", pos(1))
 	b.awaitPlace(t, "alice", "phone", "e1.1")
@@ -307,7 +308,7 @@ func TestPlacesWithoutJetStream(t *testing.T) {
 	if n := g.logged("acknowledged places"); n != 1 {
 		t.Errorf("%d lines tell of it", n)
 	}
-	if err := s.EnableJetStream(&server.JetStreamConfig{StoreDir: t.TempDir()}); err != nil {
+	if err := s.EnableJetStream(&server.JetStreamConfig{StoreDir: storeDir(t)}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "JetStream is found", func() bool {
@@ -321,14 +322,15 @@ func TestPlacesWithoutJetStream(t *testing.T) {
 }
 
 func TestCloseWritesWhatWaits(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	bound(t, &stopWithin, patience)
+	s := startJetStream(t, 0, storeDir(t))
 	a, b := openKeeper(t, s.ClientURL(), "a", func(p *places) { p.gather = time.Hour }), openKeeper(t, s.ClientURL(), "b", nil)
 	for n := range uint64(200) {
 		a.Keep(fmt.Sprint("user", n), "phone", pos(n))
 	}
 	began := time.Now()
 	a.Close()
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > promptly {
 		t.Errorf("closing took %s", took)
 	}
 	for n := range uint64(200) {
@@ -348,6 +350,7 @@ func TestCloseWritesWhatWaits(t *testing.T) {
 }
 
 func TestCloseWithoutNATS(t *testing.T) {
+	bound(t, &stopWithin, patience)
 	g := newKeeper(t, "nats://127.0.0.1:1", "a", func(p *places) { p.gather = time.Hour })
 	g.Keep("alice", "phone", pos(1))
 	if got := g.ask(t, "alice", "phone"); got != "e1.1" {
@@ -355,7 +358,7 @@ func TestCloseWithoutNATS(t *testing.T) {
 	}
 	began := time.Now()
 	g.Close()
-	if took := time.Since(began); took > stopWithin {
+	if took := time.Since(began); took > promptly {
 		t.Errorf("closing took %s", took)
 	}
 	if st := g.Stats(); st.PlacesFailed != 1 || g.logged("acknowledged places are lost") != 1 {
@@ -363,24 +366,31 @@ func TestCloseWithoutNATS(t *testing.T) {
 	}
 }
 
-// A bucket that answers nobody delays no answer, and few lines tell of it.
+// A bucket that answers nobody delays no answer, nor the end.
 func TestPlacesCannotBeRead(t *testing.T) {
-	s := startServer(t, &server.Options{JetStream: true, StoreDir: t.TempDir(), Users: []*server.User{{
+	bound(t, &lookWithin, time.Second)
+	s := startServer(t, &server.Options{JetStream: true, StoreDir: storeDir(t), Users: []*server.User{{
 		Username: "u", Password: "p",
 		Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"$JS.API.>"}}},
 	}}})
 	g := openKeeper(t, strings.Replace(s.ClientURL(), "://", "://u:p@", 1), "a", nil)
+	began := time.Now()
 	if got := g.ask(t, "alice", "phone"); got != "" {
 		t.Errorf("got %q", got)
 	}
-	began := time.Now()
+	// Whoever opens the bucket for it tries for as long as openWithin.
+	if took := time.Since(began); took > promptly {
+		t.Errorf("the answer took %s", took)
+	}
+	began = time.Now()
 	g.Close()
-	if took := time.Since(began); took > stopWithin+2*time.Second {
+	if took := time.Since(began); took > promptly {
 		t.Errorf("closing took %s", took)
 	}
 }
 
 func TestPlacesAreBounded(t *testing.T) {
+	bound(t, &lookWithin, 2*time.Second)
 	b, err := New(Config{Options: Options{URL: "nats://127.0.0.1:1"}, Log: zap.NewNop(), Prefix: "push", FlashPrefix: "flash"})
 	if err != nil {
 		t.Fatal(err)
@@ -399,7 +409,7 @@ func TestPlacesAreBounded(t *testing.T) {
 	for range maxLookups + 1 {
 		p.find("user0", "phone", func(_ api.Position, ok bool) { answers <- ok })
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	known := 0
 	for range maxLookups + 1 {

@@ -3,56 +3,32 @@ package bus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 )
 
 // publishServer starts a NATS server in this process; the test stops it.
 func publishServer(t *testing.T, change func(*server.Options)) string {
 	t.Helper()
-	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, MaxPayload: 1 << 10}
+	o := &server.Options{MaxPayload: 1 << 10}
 	if change != nil {
 		change(o)
 	}
-	s, err := server.NewServer(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the NATS server did not start")
-	}
-	return s.ClientURL()
+	return startServer(t, o).ClientURL()
 }
 
 func TestPublish(t *testing.T) {
 	url := publishServer(t, nil)
-	conn, err := nats.Connect(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	sub, err := conn.SubscribeSync("push.>")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	sub := listen(t, connect(t, url), "push.>")
 	header := map[string]string{"Nats-Msg-Id": "m-1", "traceparent": "00-ab"}
 	if err := Publish(t.Context(), Options{URL: url}, "push.user.alice", []byte("hello"), header); err != nil {
 		t.Fatal(err)
 	}
-	msg, err := sub.NextMsg(10 * time.Second)
+	msg, err := sub.NextMsg(patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,15 +79,8 @@ func TestPublishRefuses(t *testing.T) {
 }
 
 func TestPublishNobodyThere(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	err = Publish(t.Context(), Options{URL: "nats://u:hush@" + address}, "push.a", nil, nil)
+	address := fmt.Sprint("127.0.0.1:", freePort(t))
+	err := Publish(t.Context(), Options{URL: "nats://u:hush@" + address}, "push.a", nil, nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "cannot reach NATS at nats://[redacted]@"+address+": is `gateway dev` running") {
 		t.Errorf("got %v", err)
 	}

@@ -7,7 +7,7 @@ func TestReceipts(t *testing.T) {
 	g := openGateway(t, s.ClientURL(), "a", nil)
 	nc := connect(t, s.ClientURL())
 	inbox := nc.NewInbox()
-	sub, other := listen(t, nc, inbox), listen(t, nc, "$JS.>")
+	sub, other := listen(t, nc, inbox), listen(t, nc, "$JS.API.STREAM.PURGE.>")
 	got := g.sink.(*sink)
 	for _, m := range [][2]string{
 		{"flash.user.alice", inbox},
@@ -34,10 +34,12 @@ func TestReceipts(t *testing.T) {
 	if _, data := next(t, sub); data != `{"gateway":"a","delivered":3}` {
 		t.Errorf("got %s", data)
 	}
-	if err := g.Flush(publishWithin); err != nil {
+	// It is counted a moment after it was sent; then nothing more is under way.
+	eventually(t, "it is counted", func() bool { return g.Stats().ReceiptsSent > 0 })
+	if err := g.Flush(patience); err != nil {
 		t.Fatal(err)
 	}
-	if err := nc.FlushTimeout(publishWithin); err != nil {
+	if err := nc.FlushTimeout(patience); err != nil {
 		t.Fatal(err)
 	}
 	if n, _, err := sub.Pending(); n != 0 || err != nil {

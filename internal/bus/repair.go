@@ -37,7 +37,7 @@ func (s *sequence) run() {
 	for s.ctx.Err() == nil {
 		if !s.b.Connected() {
 			// Patience is for a NATS that is there.
-			s.trouble, retry = time.Time{}, firstRetry
+			s.trouble, s.lower, retry = time.Time{}, time.Time{}, firstRetry
 			s.wait(lastRetry)
 			continue
 		}
@@ -232,6 +232,9 @@ func (s *sequence) lose(through uint64, reason string) {
 // fail notes what went wrong. After a while everybody goes on without what is
 // missing.
 func (s *sequence) fail(err error) {
+	if !errors.Is(err, errEndsLower) {
+		s.lower = time.Time{} // who answers next may be another leader
+	}
 	if s.ctx.Err() != nil || !s.b.Connected() {
 		return
 	}

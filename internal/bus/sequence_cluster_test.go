@@ -3,6 +3,7 @@ package bus
 import (
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,9 +25,7 @@ func TestStreamLeaderDies(t *testing.T) {
 		url += s.ClientURL() + ","
 	}
 	url = url[:len(url)-1]
-	stream := makeStream(t, url, 3)
-	id := stateOf(stream).ID
-	leader := serverOf(t, nodes, stateOf(stream).Leader)
+	id := stateOf(makeStream(t, url, 3)).ID
 	gateways := make(map[*server.Server]durable)
 	var proxies []*proxy
 	for _, s := range nodes {
@@ -36,13 +35,20 @@ func TestStreamLeaderDies(t *testing.T) {
 		gateways[s].awaitReady(t)
 	}
 	// republish stops or starts it as gateways see it.
+	missed := make([]atomic.Int64, len(proxies))
 	republish := func(on bool) {
-		for _, p := range proxies {
-			p.drop(func(subject string) bool { return !on && strings.HasPrefix(subject, "pushed.") })
+		for k, p := range proxies {
+			p.drop(func(subject string) bool {
+				gone := !on && strings.HasPrefix(subject, "pushed.")
+				if gone {
+					missed[k].Add(1)
+				}
+				return gone
+			})
 		}
 	}
 
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+	nc, err := nats.Connect(url, nats.Timeout(10*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +67,10 @@ func TestStreamLeaderDies(t *testing.T) {
 		case 500: // a leader that ends in order leaves nothing behind
 			republish(false)
 		case 700:
-			go leader.Shutdown()
+			for k := range missed {
+				eventually(t, "every gateway has missed something", func() bool { return missed[k].Load() > 0 })
+			}
+			go streamLeader(t, nodes).Shutdown()
 		case 710:
 			republish(true)
 		}
@@ -72,7 +81,7 @@ func TestStreamLeaderDies(t *testing.T) {
 	}
 	select {
 	case <-js.PublishAsyncComplete():
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("publishing does not end")
 	}
 	var last uint64

@@ -98,6 +98,7 @@ func (s *slowLink) pipe(from, to net.Conn) {
 // startSlowCluster runs n servers that are one cluster over slow links.
 func startSlowCluster(tb testing.TB, n int, delay time.Duration) []*server.Server {
 	tb.Helper()
+	swallowing(tb)
 	var links []*slowLink
 	var routes string
 	for range n {
@@ -108,7 +109,7 @@ func startSlowCluster(tb testing.TB, n int, delay time.Duration) []*server.Serve
 	var nodes []*server.Server
 	for k, l := range links {
 		s := startServer(tb, &server.Options{
-			ServerName: fmt.Sprint("node", k), JetStream: true, StoreDir: tb.TempDir(), Routes: server.RoutesFromStr(routes[1:]),
+			ServerName: fmt.Sprint("node", k), JetStream: true, StoreDir: storeDir(tb), Routes: server.RoutesFromStr(routes[1:]),
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT, Advertise: l.Addr().String()},
 		})
 		l.target = s.ClusterAddr().String()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -44,15 +45,32 @@ func streamBus(tb testing.TB, url string, change func(*StreamConfig)) (*Bus, *ob
 func openStream(tb testing.TB, url string) *Bus {
 	tb.Helper()
 	b, _ := streamBus(tb, url, nil)
-	if err := b.stream.open(tb.Context()); err != nil {
-		tb.Fatal(err)
-	}
+	eventually(tb, "the stream is open", func() bool {
+		err := b.stream.open(tb.Context())
+		if err != nil {
+			tb.Log(err) // of a cluster that finds its leaders
+		}
+		return err == nil
+	})
 	return b
+}
+
+// warnings are those that tell of the stream, and not of a connection that was slow.
+func warnings(logs *observer.ObservedLogs) []observer.LoggedEntry {
+	return logs.Filter(func(e observer.LoggedEntry) bool {
+		return e.Level == zap.WarnLevel && !strings.HasPrefix(e.Message, "NATS c")
+	}).All()
 }
 
 func newJetStream(tb testing.TB, url string) jetstream.JetStream {
 	tb.Helper()
-	js, err := jetstream.New(connect(tb, url))
+	return jetStreamOn(tb, connect(tb, url))
+}
+
+// jetStreamOn gives every request the time that a slow machine takes.
+func jetStreamOn(tb testing.TB, nc *nats.Conn, opts ...jetstream.JetStreamOpt) jetstream.JetStream {
+	tb.Helper()
+	js, err := jetstream.New(nc, append(opts, jetstream.WithDefaultTimeout(patience))...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -60,7 +78,7 @@ func newJetStream(tb testing.TB, url string) jetstream.JetStream {
 }
 
 func TestStreamAsMade(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	b, logs := streamBus(t, s.ClientURL(), nil)
 	for range 2 {
 		if err := b.stream.open(t.Context()); err != nil {
@@ -70,7 +88,7 @@ func TestStreamAsMade(t *testing.T) {
 	if n := logs.FilterMessage("made the stream of events").Len(); n != 1 {
 		t.Errorf("it was made %d times", n)
 	}
-	if n := logs.FilterLevelExact(zap.WarnLevel).Len(); n != 0 {
+	if n := len(warnings(logs)); n != 0 {
 		t.Errorf("what we make ourselves gives %d warnings", n)
 	}
 	found, err := newJetStream(t, s.ClientURL()).Stream(t.Context(), "PUSH")
@@ -88,7 +106,7 @@ func TestStreamAsMade(t *testing.T) {
 // Each setting that would lose events is named, with the command to change it,
 // and all of them together.
 func TestStreamMismatch(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	js := newJetStream(t, s.ClientURL())
 	b, logs := streamBus(t, s.ClientURL(), nil)
 	republish := "republish is %s and must be push.> to pushed.> with payload: `nats stream edit PUSH --republish-source='push.>' --republish-destination='pushed.>'`"
@@ -162,14 +180,14 @@ func TestStreamMismatch(t *testing.T) {
 			}
 		})
 	}
-	if n := logs.FilterLevelExact(zap.WarnLevel).Len(); n != 0 {
+	if n := len(warnings(logs)); n != 0 {
 		t.Errorf("%d warnings", n)
 	}
 }
 
 // A sealed stream can only be made by an update.
 func TestStreamSealed(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	js := newJetStream(t, s.ClientURL())
 	b := openStream(t, s.ClientURL())
 	c := b.stream.config(1, nil)
@@ -184,7 +202,7 @@ func TestStreamSealed(t *testing.T) {
 }
 
 func TestStreamWarnings(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	b, logs := streamBus(t, s.ClientURL(), nil)
 	c := b.stream.config(1, nil)
 	c.DenyDelete, c.MaxAge = false, 0
@@ -196,7 +214,7 @@ func TestStreamWarnings(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	said := logs.FilterLevelExact(zap.WarnLevel).All()
+	said := warnings(logs)
 	if len(said) != 2 || !strings.Contains(said[0].Message, "`nats stream edit PUSH --deny-delete`") ||
 		said[1].Message != "max_age is unlimited, and durable.max_age is 1h0m0s: the stream's counts; `nats stream edit PUSH --max-age=1h0m0s` changes it" {
 		t.Errorf("said %v", said)
@@ -206,7 +224,7 @@ func TestStreamWarnings(t *testing.T) {
 func TestStreamNotThere(t *testing.T) {
 	never := func(c *StreamConfig) { c.Create = false }
 	t.Run("missing", func(t *testing.T) {
-		b, _ := streamBus(t, startJetStream(t, 0, t.TempDir()).ClientURL(), never)
+		b, _ := streamBus(t, startJetStream(t, 0, storeDir(t)).ClientURL(), never)
 		err := b.stream.open(t.Context())
 		if !errors.Is(err, ErrStreamMissing) || !regexp.MustCompile("^stream \"PUSH\" is missing: set durable.create: true, or make it with `nats stream add PUSH .*`").MatchString(err.Error()) {
 			t.Errorf("got %v", err)
@@ -221,7 +239,7 @@ func TestStreamNotThere(t *testing.T) {
 		}
 	})
 	t.Run("NATS away", func(t *testing.T) {
-		s := startJetStream(t, 0, t.TempDir())
+		s := startJetStream(t, 0, storeDir(t))
 		b, _ := streamBus(t, s.ClientURL(), nil)
 		s.Shutdown()
 		s.WaitForShutdown()
@@ -231,7 +249,7 @@ func TestStreamNotThere(t *testing.T) {
 		}
 	})
 	t.Run("its subjects are taken", func(t *testing.T) {
-		s := startJetStream(t, 0, t.TempDir())
+		s := startJetStream(t, 0, storeDir(t))
 		b, _ := streamBus(t, s.ClientURL(), nil)
 		if _, err := newJetStream(t, s.ClientURL()).CreateStream(t.Context(), jetstream.StreamConfig{Name: "X", Subjects: []string{"push.a"}}); err != nil {
 			t.Fatal(err)
@@ -243,18 +261,10 @@ func TestStreamNotThere(t *testing.T) {
 }
 
 func TestStreamIdentity(t *testing.T) {
-	dir := t.TempDir()
+	dir := storeDir(t)
 	s := startJetStream(t, 0, dir)
 	b := openStream(t, s.ClientURL())
-	identity := func() string {
-		t.Helper()
-		st, err := b.stream.info(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.ID
-	}
-	first := identity()
+	first := identity(t, b)
 	if !regexp.MustCompile(`^[a-z0-9]{8}$`).MatchString(first) {
 		t.Errorf("the identity is %q", first)
 	}
@@ -264,23 +274,24 @@ func TestStreamIdentity(t *testing.T) {
 	eventually(t, "the bus notices", func() bool { return !b.Connected() })
 	s = startJetStream(t, port, dir)
 	eventually(t, "the bus comes back", b.Connected)
-	if again := identity(); again != first {
+	if again := identity(t, b); again != first {
 		t.Errorf("after a restart it is %s, and was %s", again, first)
 	}
 	if err := newJetStream(t, s.ClientURL()).DeleteStream(t.Context(), "PUSH"); err != nil {
 		t.Fatal(err)
 	}
+	awaitCleared(t, s)
 	if err := b.stream.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if again := identity(); again == first {
+	if again := identity(t, b); again == first {
 		t.Error("a stream made anew has the same identity")
 	}
 }
 
 // A stream that is changed while it is used is told once.
 func TestStreamIsChanged(t *testing.T) {
-	s := startJetStream(t, 0, t.TempDir())
+	s := startJetStream(t, 0, storeDir(t))
 	b, logs := streamBus(t, s.ClientURL(), nil)
 	if err := b.stream.open(t.Context()); err != nil {
 		t.Fatal(err)
@@ -291,11 +302,11 @@ func TestStreamIsChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if _, err := b.stream.info(t.Context()); err != nil {
+		if _, err := state(t, b); err != nil {
 			t.Fatal(err)
 		}
 	}
-	said := logs.FilterLevelExact(zap.WarnLevel).All()
+	said := warnings(logs)
 	if len(said) != 1 || !strings.HasPrefix(said[0].Message, "the stream was changed: republish is unset") {
 		t.Errorf("said %v", said)
 	}
@@ -316,7 +327,7 @@ func TestMisconfiguredIsNeverReady(t *testing.T) {
 		"nowhere": {server.Options{}, "NATS has no JetStream"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tt.options.StoreDir = t.TempDir()
+			tt.options.StoreDir = storeDir(t)
 			s := startServer(t, &tt.options)
 			b, err := New(Config{
 				Options: Options{URL: s.ClientURL(), User: "u", Password: "p", Name: "test"}, Log: zap.NewNop(), Prefix: "push", FlashPrefix: "flash",
