@@ -48,7 +48,7 @@ func TestNegotiateDeflate(t *testing.T) {
 
 func (h *testHub) dialDeflate(t *testing.T, token string) *client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, resp, err := websocket.Dial(ctx, "ws://"+h.addr+"/v1/ws", &websocket.DialOptions{
 		HTTPHeader:           http.Header{"Authorization": {"Bearer " + token}},
@@ -71,7 +71,7 @@ func (h *testHub) dialDeflate(t *testing.T, token string) *client {
 // TestDeflate: whoever negotiated it gets events compressed, beside those who
 // did not, and may compress what it says itself.
 func TestDeflate(t *testing.T) {
-	h := startHub(t, func(c *Config) { c.Compression = true })
+	h := startHub(t, func(c *Config) { c.Compression, c.Loops = true, 1 })
 	plain, small := h.dial(t, "alice"), h.dialDeflate(t, "alice")
 	text := strings.Repeat("every few words the same, ", 100)
 	h.Deliver([]api.Event{event("user.alice", `"`+text+`"`), event("user.alice", `"short"`)})
@@ -85,8 +85,8 @@ func TestDeflate(t *testing.T) {
 		t.Errorf("a compressed ping is answered with %v", got)
 	}
 	// Many takers, so that it goes out in slices.
-	many := make([]*client, 0, 40)
-	for i := range 40 {
+	many := make([]*client, 0, sliceSize)
+	for i := range sliceSize {
 		many = append(many, h.dialDeflate(t, fmt.Sprint("u", i)))
 	}
 	h.Deliver([]api.Event{event("broadcast", `"`+text+`"`), event("broadcast", `"`+text+`"`)})
@@ -156,7 +156,7 @@ func compressed(text string) string {
 }
 
 func TestDeflatedFromClients(t *testing.T) {
-	h := startHub(t, func(c *Config) { c.Compression = true })
+	h := startHub(t, func(c *Config) { still(c); c.Compression = true })
 	ping := compressed(`{"type":"ping","ref":"1"}`)
 	for name, c := range map[string]struct {
 		frames string
@@ -197,7 +197,7 @@ func TestDeflatedFromClients(t *testing.T) {
 }
 
 func TestNoDeflateUnlessAsked(t *testing.T) {
-	h := startHub(t, nil) // compression is off
+	h := startHub(t, still) // compression is off
 	conn := h.connect(t)
 	conn.write(strings.TrimSuffix(upgradeHead("alice"), "\r\n") + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
 	resp, err := http.ReadResponse(conn.r, nil)

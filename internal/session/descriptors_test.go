@@ -39,8 +39,8 @@ func TestOutOfDescriptors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ten := syscall.Timeval{Sec: 10}
-		if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &ten); err != nil {
+		most := syscall.NsecToTimeval(int64(patience))
+		if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &most); err != nil {
 			t.Fatal(err)
 		}
 		f := os.NewFile(uintptr(fd), "client")
@@ -91,7 +91,7 @@ func alone(t *testing.T) bool {
 	if os.Getenv(which) == t.Name() {
 		return true
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v", "-test.timeout=2m")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v", "-test.timeout=8m")
 	cmd.Env = append(os.Environ(), which+"="+t.Name())
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 )
@@ -16,7 +15,7 @@ import (
 // TestEcho: messages of both types come back as they were, whole, in order.
 func TestEcho(t *testing.T) {
 	h := startHub(t, func(c *Config) { c.MessageBytes = 32 << 20 })
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "ws://"+h.addr+"/v1/ws?echo=1", &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer alice"}},

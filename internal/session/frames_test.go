@@ -335,15 +335,19 @@ func TestHugeClaim(t *testing.T) {
 	if f, err := feed(h, claim[:13], whole); err != nil || f.state != stateOpen || len(f.in) != 13 {
 		t.Errorf("before the last byte: %#v, %v", f, err)
 	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f, err := feed(h, claim, whole)
-	runtime.ReadMemStats(&after)
-	if err != nil || f.state != stateClosing || f.why != api.ReasonTooLarge {
-		t.Errorf("%#v, %v", f, err)
+	least := uint64(forever) // what others allocate meanwhile counts as well
+	for range 10 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f, err := feed(h, claim, whole)
+		runtime.ReadMemStats(&after)
+		if err != nil || f.state != stateClosing || f.why != api.ReasonTooLarge {
+			t.Errorf("%#v, %v", f, err)
+		}
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
 	}
-	if n := after.TotalAlloc - before.TotalAlloc; n > 32<<10 {
-		t.Errorf("%d bytes were allocated", n)
+	if least > 32<<10 {
+		t.Errorf("%d bytes were allocated", least)
 	}
 }
 

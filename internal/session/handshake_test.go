@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -146,7 +147,7 @@ func (c *rawClient) answer(t *testing.T) (*rawClient, *http.Response, string) {
 }
 
 func TestCarriers(t *testing.T) {
-	h := secretHub(t, nil)
+	h := secretHub(t, still)
 	long := secret + "alice." + strings.Repeat("x", 8<<10-len(secret+"alice."))
 	for name, head := range map[string]string{
 		"header":                      wsHead("/v1/ws", bearer),
@@ -190,6 +191,7 @@ func TestCarrierThatIsOff(t *testing.T) {
 		"query":       wsHead("/v1/ws?access_token=" + secret + "alice"),
 	} {
 		h := secretHub(t, func(c *Config) {
+			still(c)
 			kept := c.Carriers[:0:0]
 			for _, name := range c.Carriers {
 				if name != off {
@@ -207,7 +209,7 @@ func TestCarrierThatIsOff(t *testing.T) {
 // TestGoodUpgrades are requests that look unusual and must work: lists may
 // stand in several lines and hold other things (RFC 9110 §5.3, §7.8).
 func TestGoodUpgrades(t *testing.T) {
-	h := secretHub(t, nil)
+	h := secretHub(t, still)
 	up := func(lines ...string) string {
 		return requestHead(append([]string{"GET /v1/ws HTTP/1.1", hostLine, "Sec-WebSocket-Version: 13", keyLine, bearer}, lines...)...)
 	}
@@ -241,8 +243,8 @@ func filler(n int) []string {
 }
 
 func TestOrigins(t *testing.T) {
-	one := secretHub(t, nil)
-	anyone := secretHub(t, func(c *Config) { c.Origins = []string{"*"} })
+	one := secretHub(t, still)
+	anyone := secretHub(t, func(c *Config) { still(c); c.Origins = []string{"*"} })
 	for _, tc := range []struct {
 		origin          string
 		listed, starred bool
@@ -287,7 +289,7 @@ func TestOrigins(t *testing.T) {
 }
 
 func TestPreflight(t *testing.T) {
-	h := secretHub(t, nil)
+	h := secretHub(t, still)
 	for _, tc := range []struct {
 		path, origin string
 		status       int
@@ -317,11 +319,13 @@ func TestPreflight(t *testing.T) {
 
 // TestPage: what is not the gateway's goes to the page as it came.
 func TestPage(t *testing.T) {
-	served := make(chan string, 1)
+	begun, served := make(chan struct{}), make(chan string, 1)
 	h := secretHub(t, func(c *Config) {
+		still(c)
 		c.PagePaths = []string{"/page"}
 		c.Page = func(conn net.Conn) {
 			defer func() { _ = conn.Close() }()
+			close(begun)
 			req, err := http.ReadRequest(bufio.NewReader(conn))
 			if err != nil {
 				served <- err.Error()
@@ -334,10 +338,13 @@ func TestPage(t *testing.T) {
 	})
 	c := h.connect(t)
 	c.write("POST /page?x HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nfir")
-	eventually(t, "the page has it", func() bool { return h.Stats().Accepted == 1 && h.halfOpen.Load() == 0 })
+	<-begun // the rest comes to the page, not to the loop
 	c.write("st!")
 	if got := <-served; got != "POST /page?x first!" {
 		t.Errorf("the page got %q", got)
+	}
+	if n := h.halfOpen.Load(); n != 0 {
+		t.Errorf("%d connections are half-open, and the page has the only one", n)
 	}
 	if _, resp, body := c.answer(t); resp.StatusCode != http.StatusOK || body != "ok" {
 		t.Errorf("answered %d %q", resp.StatusCode, body)
@@ -347,5 +354,21 @@ func TestPage(t *testing.T) {
 	}
 	if n := h.Stats().Handshakes[api.RefusedPath.String()]; n != 0 {
 		t.Errorf("%d requests for the page were refused", n)
+	}
+}
+
+// TestLateLoop: who comes when a loop was held up has all the time that a
+// request may take.
+func TestLateLoop(t *testing.T) {
+	clock := newStillClock()
+	h := startHub(t, func(c *Config) { c.Now, c.Loops = clock.now, 1 })
+	// The loop sees that so much time has passed when the connection wakes it.
+	clock.moved.Add(int64((headTicks + 1) * time.Second))
+	c := h.connect(t)
+	eventually(t, "it is accepted", func() bool { return h.halfOpen.Load() == 1 })
+	h.everywhere(func(*loop) {}) // that turn is over
+	c.write(upgradeHead("alice"))
+	if _, resp, body := c.answer(t); resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Errorf("answered %d %s", resp.StatusCode, body)
 	}
 }

@@ -10,7 +10,7 @@ import (
 // TestLongerHeartbeat: a phone may ask for it, within bounds, and is told in the
 // welcome what it got.
 func TestLongerHeartbeat(t *testing.T) {
-	h := startHub(t, nil)
+	h := startHub(t, still)
 	for query, want := range map[string]float64{
 		"": 60, "?heartbeat=240s": 240, "?heartbeat=4m": 240, "?heartbeat=61s": 61, "?heartbeat=90s": 90,
 		"?heartbeat=151s": 160, "?heartbeat=10s": 60, "?heartbeat=24h": 900,
@@ -33,19 +33,29 @@ func TestLongerHeartbeat(t *testing.T) {
 // TestLongerHeartbeatIsKept: who asked for it is silent for longer than others
 // may be, is pinged later, and ended later.
 func TestLongerHeartbeatIsKept(t *testing.T) {
-	h := startHub(t, func(c *Config) { c.Heartbeat, c.MaxHeartbeat = time.Second, 10*time.Second })
+	clock := newStillClock()
+	h := startHub(t, func(c *Config) {
+		c.Now, c.Heartbeat, c.MaxHeartbeat = clock.now, time.Second, 10*time.Second
+	})
 	usual, patient := h.dialRawWith(t, "alice", ""), h.dialRawWith(t, "bob", "?heartbeat=4s")
-	began := time.Now()
-	if code := usual.closeCode(); code != 4101 {
-		t.Fatalf("the usual one ends with %d", code)
+	for second := 1; second <= 8; second++ {
+		clock.move(h, time.Second)
+		for user, end := range map[string]int{"alice": 2, "bob": 8} {
+			if ended := h.silent(user) < 0; ended != (second >= end) {
+				t.Errorf("after %d s of silence %s's session has ended: %v", second, user, ended)
+			}
+		}
 	}
-	if h.Stats().Sessions != 1 {
-		t.Error("the patient one is gone with it")
-	}
-	if code := patient.closeCode(); code != 4101 {
-		t.Fatalf("the patient one ends with %d", code)
-	}
-	if took := time.Since(began); took < 7*time.Second {
-		t.Errorf("it ended after %s", took)
+	for c, want := range map[*rawClient]int{usual: 1, patient: 3} { // one each half heartbeat
+		pings := 0
+		first, payload := c.frame(t)
+		for ; first != 0x88; first, payload = c.frame(t) {
+			if first == 0x89 {
+				pings++
+			}
+		}
+		if pings != want || !strings.HasPrefix(payload, "\x10\x05") {
+			t.Errorf("after %d pings, of %d, it ends with %q", pings, want, payload)
+		}
 	}
 }

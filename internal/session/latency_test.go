@@ -55,7 +55,11 @@ func TestLatencyQuantile(t *testing.T) {
 			t.Errorf("quantile %v is %v, want %v and at most a tenth more", share, got, want)
 		}
 	}
-	if allocs := testing.AllocsPerRun(100, func() { h.observe(time.Millisecond) }); allocs != 0 {
-		t.Errorf("counting allocates %v times", allocs)
+	least := math.Inf(1) // what others allocate meanwhile counts as well
+	for range 10 {
+		least = min(least, testing.AllocsPerRun(100, func() { h.observe(time.Millisecond) }))
+	}
+	if least != 0 {
+		t.Errorf("counting allocates %v times", least)
 	}
 }

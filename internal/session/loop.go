@@ -139,6 +139,11 @@ func (l *loop) run() {
 		began := l.hub.cfg.Now()
 		l.now = began
 		l.turns++
+		// First of all: what begins in this turn must not be as old as the turn
+		// before, which is long ago where the loop was held up.
+		tick := l.hub.tickAt(l.now)
+		due := tick != l.tick
+		l.tick = tick
 		for i := range ready[:n] {
 			l.onReady(&ready[i])
 		}
@@ -150,8 +155,7 @@ func (l *loop) run() {
 		l.runSlice()
 		l.runPulls()
 		l.ringAlarms()
-		if tick := l.hub.tickAt(l.now); tick != l.tick {
-			l.tick = tick
+		if due {
 			l.sweep(tick)
 			l.sweepHeads()
 			l.sweepSkips()
@@ -243,6 +247,9 @@ func (l *loop) takeMail() {
 	n := min(len(l.todo), turnSize)
 	for i, d := range l.todo[:n] {
 		l.todo[i] = nil
+		if d.received.After(l.now) {
+			l.now = d.received // it came in this turn: nothing is done with it before
+		}
 		parked := false
 		switch {
 		case d.mark != nil:

@@ -58,7 +58,8 @@ func cpuTime() time.Duration {
 }
 
 func heapInUse() uint64 {
-	debug.FreeOSMemory()
+	runtime.GC()
+	debug.FreeOSMemory() // and what the first left in pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapInuse

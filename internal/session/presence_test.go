@@ -43,7 +43,8 @@ func later(h *Hub, seconds uint16) {
 // TestPollersArePresent: while they poll, and half a minute longer.
 func TestPollersArePresent(t *testing.T) {
 	var book guestbook
-	a := storedHub(t, func(c *Config) { c.Presence = &book })
+	// No time passes but what later says.
+	a := storedHub(t, func(c *Config) { c.Presence, c.Now = &book, newStillClock().now })
 	h := a.hub
 	c, token := h.connect(t), grant(t, nil)
 	c.poll("", token)

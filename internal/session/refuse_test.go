@@ -236,7 +236,7 @@ func TestHeadHasNoBody(t *testing.T) {
 
 // TestLineBreakBeforeTheHead (RFC 9112 §2.2), in one piece and in bytes.
 func TestLineBreakBeforeTheHead(t *testing.T) {
-	h := secretHub(t, nil)
+	h := secretHub(t, func(c *Config) { c.Now = newStillClock().now }) // each byte may come late
 	head := "\r\n" + wsHead("/v1/ws", bearer)
 	for _, piece := range []int{len(head), 1} {
 		c := h.connect(t)
@@ -279,7 +279,7 @@ func TestBytesBehindTheHead(t *testing.T) {
 }
 
 func TestHeadInBytes(t *testing.T) {
-	h := secretHub(t, nil)
+	h := secretHub(t, func(c *Config) { c.Now = newStillClock().now }) // each byte may come late
 	c := h.connect(t)
 	head := wsHead("/v1/ws", bearer)
 	for i := range len(head) {

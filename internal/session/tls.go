@@ -68,7 +68,7 @@ func (l *loop) startTLS(fd poll.FD, peer netip.Addr, read []byte) {
 		return
 	}
 	h.halfOpen.Add(1)
-	w := &wire{fd: fd, early: read, cpu: h.tls.cpu, until: time.Now().Add(headTicks * time.Second)}
+	w := &wire{fd: fd, early: read, cpu: h.tls.cpu, until: h.cfg.Now().Add(headTicks * time.Second)}
 	deadline := l.tick + headTicks
 	h.tls.shaking.Go(func() {
 		if err := w.shake(h.tls.life, h.tls.config); err != nil {
