@@ -38,8 +38,11 @@ func (c *fanoutCommand) measure(ctx context.Context) (*result, error) {
 	return c.broadcast(ctx, f, p, c.Time)
 }
 
-// broadcast keeps Window events under way for so long: the next is published
-// when all sessions have one.
+// stalledAfter is how long all sessions may take to get an event.
+const stalledAfter = 30 * time.Second
+
+// broadcast keeps Window events under way for so long, and one in any case: the
+// next is published when all sessions have one.
 func (c *fanoutCommand) broadcast(ctx context.Context, f *fleet, p publisher, length time.Duration) (*result, error) {
 	r := newRun(c.Sessions, c.Window)
 	f.measure(r)
@@ -52,8 +55,8 @@ func (c *fanoutCommand) broadcast(ctx context.Context, f *fleet, p publisher, le
 	shown := began
 	var buf []byte
 	seq := uint32(0)
-	for under := 0; time.Since(began) < length || under > 0; {
-		if under < c.Window && time.Since(began) < length {
+	for under := 0; seq == 0 || time.Since(began) < length || under > 0; {
+		if under < c.Window && (seq == 0 || time.Since(began) < length) {
 			seq++
 			under++
 			buf = payload(buf[:0], r.id, seq, time.Now().UnixNano(), c.Size)
@@ -67,7 +70,7 @@ func (c *fanoutCommand) broadcast(ctx context.Context, f *fleet, p publisher, le
 			under--
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(10 * time.Second):
+		case <-time.After(stalledAfter):
 			return nil, fmt.Errorf("%w: %d of %d events under way", errStalled, under, seq)
 		}
 		if time.Since(shown) > time.Second {

@@ -121,8 +121,8 @@ func (f *floor) accept() {
 		if err != nil {
 			continue
 		}
-		second := unix.NsecToTimeval(int64(time.Second))
-		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &second)
+		patience := unix.NsecToTimeval(int64(30 * time.Second))
+		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)
 		n, err := unix.Read(fd, head)
 		for err == unix.EINTR { // the runtime's signals, which a timeout lets through
 			n, err = unix.Read(fd, head)
@@ -132,11 +132,12 @@ func (f *floor) accept() {
 			continue
 		}
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		_, _ = unix.Write(fd, []byte(answer))
 		_ = unix.SetNonblock(fd, true)
 		t := f.threads[f.turn%len(f.threads)]
 		f.turn++
+		// In one: what is published when the client has its welcome is for it.
 		t.mu.Lock()
+		_, _ = unix.Write(fd, []byte(answer))
 		t.fds = append(t.fds, fd)
 		t.mu.Unlock()
 	}

@@ -43,7 +43,7 @@ func TestLanesOverHTTP(t *testing.T) {
 			r := newRun(0, 0)
 			r.id = 7
 			l.run.Store(r)
-			ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+			ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 			ended := make(chan struct{})
 			go func() { defer close(ended); l.client(ctx, 0) }()
 			defer func() { stop(); <-ended }()
@@ -83,7 +83,7 @@ func TestFleetOfEvents(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer server.Close()
-	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
 	f, err := (&target{Addr: server.Listener.Addr().String(), Users: "u", Secret: benchSecret, Protocol: "sse"}).dial(ctx, 0, 3)
 	if err != nil {

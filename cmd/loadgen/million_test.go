@@ -75,7 +75,7 @@ func TestCrewObeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := target{Addr: greeter(t, l, make(chan string, 8)), Users: "u", Secret: benchSecret, Protocol: "pushgate"}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	f, err := s.dial(ctx, 0, 1)
 	if err != nil {

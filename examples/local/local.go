@@ -5,9 +5,12 @@
 package local
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -32,6 +35,7 @@ type Local struct {
 
 	server *server.Server
 	child  *exec.Cmd
+	logged chan struct{} // closed when the gateway's log has ended
 	dir    string
 }
 
@@ -54,14 +58,17 @@ func Start(ctx context.Context, origin, config string) (_ *Local, err error) {
 		return nil, err
 	}
 	l.server.Start()
-	if !l.server.ReadyForConnections(30 * time.Second) {
+	if !l.server.ReadyForConnections(startWithin) {
 		return nil, errors.New("the NATS server does not start")
 	}
-	if l.NATS, err = nats.Connect(l.server.ClientURL()); err != nil {
+	if l.NATS, err = nats.Connect(l.server.ClientURL(), nats.Timeout(startWithin)); err != nil {
 		return nil, err
 	}
 	return l, l.startGateway(ctx, origin, config)
 }
+
+// startWithin is how long anything may take to start.
+const startWithin = time.Minute
 
 func (l *Local) startGateway(ctx context.Context, origin, config string) error {
 	module, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
@@ -77,45 +84,75 @@ func (l *Local) startGateway(ctx context.Context, origin, config string) error {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
 	}
-	if l.Gateway, err = freePort(); err != nil {
-		return err
-	}
-	l.child = exec.Command(binary, "serve", "--config", file)
-	l.child.Env = append(os.Environ(),
-		"GATEWAY_LISTEN="+l.Gateway, "GATEWAY_ADMIN_LISTEN=127.0.0.1:0", "GATEWAY_ADMIN_DEBUG_LISTEN=",
+	child := exec.Command(binary, "serve", "--config", file)
+	child.Env = append(os.Environ(),
+		"GATEWAY_LISTEN=127.0.0.1:0", "GATEWAY_ADMIN_LISTEN=127.0.0.1:0", "GATEWAY_ADMIN_DEBUG_LISTEN=",
 		"GATEWAY_NATS_URL="+l.server.ClientURL(), "GATEWAY_AUTH_HS256_SECRET="+secret, "GATEWAY_AUTH_ORIGINS="+origin,
-		"GATEWAY_DURABLE_STREAM=PUSH", "GATEWAY_DURABLE_CREATE=true", "GATEWAY_LOG_LEVEL=error",
+		"GATEWAY_DURABLE_STREAM=PUSH", "GATEWAY_DURABLE_CREATE=true", "GATEWAY_LOG_LEVEL=info",
 		"GATEWAY_DRAIN_DELAY=0s", "GATEWAY_DRAIN_WINDOW=100ms")
-	l.child.Stderr = os.Stderr
-	if err := l.child.Start(); err != nil {
-		l.child = nil
+	log, err := child.StdoutPipe()
+	if err != nil {
 		return err
 	}
-	// It is there as soon as it refuses a request that has no token.
+	child.Stderr = os.Stderr
+	if err := child.Start(); err != nil {
+		return err
+	}
+	l.child, l.logged = child, make(chan struct{})
+	up := make(chan addresses, 1)
+	go func() {
+		defer close(l.logged)
+		follow(log, up)
+	}()
+	limit := time.After(startWithin)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(30 * time.Second)
-	for {
-		if resp, err := http.Get("http://" + l.Gateway + "/v1/events"); err == nil {
-			_ = resp.Body.Close()
-			return nil
-		}
+	for ready := ""; ; {
 		select {
+		case at := <-up:
+			l.Gateway, ready = at.Listen, "http://"+at.Admin+"/readyz"
 		case <-tick.C:
+		case <-l.logged:
+			return errors.New("the gateway has ended")
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-limit:
 			return errors.New("the gateway does not start")
 		}
+		// It is ready when it has NATS and the stream.
+		if ready != "" && answers(ready) {
+			return nil
+		}
 	}
 }
 
-func freePort() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// addresses are where a gateway listens, as it logs it when it is up.
+type addresses struct{ Listen, Admin string }
+
+// follow reads a gateway's log. What goes wrong is shown.
+func follow(log io.Reader, up chan<- addresses) {
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		var line struct {
+			Level, Msg string
+			addresses
+		}
+		if json.Unmarshal(lines.Bytes(), &line) != nil || line.Level == "error" {
+			_, _ = fmt.Fprintln(os.Stderr, lines.Text())
+		}
+		if line.Msg == "gateway is up" {
+			up <- line.addresses
+		}
 	}
-	return ln.Addr().String(), ln.Close()
+}
+
+func answers(url string) bool {
+	resp, err := http.Get(url)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // Token says who a client is, and what it may subscribe to by itself.
@@ -146,6 +183,7 @@ func (l *Local) Close() {
 		if l.child.Process.Signal(os.Interrupt) != nil { // Windows has none
 			_ = l.child.Process.Kill()
 		}
+		<-l.logged
 		_ = l.child.Wait()
 	}
 	if l.NATS != nil {
@@ -176,7 +214,7 @@ func Serve(ctx context.Context, listen, config string, ready func(url string), r
 	if err := routes(l, mux); err != nil {
 		return err
 	}
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 30 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	ready(url)

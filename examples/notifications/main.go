@@ -44,7 +44,7 @@ func main() {
 // did not.
 func serve(ctx context.Context, listen string, patience time.Duration, phones io.Writer, ready func(url string)) error {
 	return local.Serve(ctx, listen, "", ready, func(l *local.Local, mux *http.ServeMux) error {
-		js, err := jetstream.New(l.NATS)
+		js, err := jetstream.New(l.NATS, jetstream.WithDefaultTimeout(30*time.Second))
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 
 func TestNotifications(t *testing.T) {
 	var phones bytes.Buffer
-	patience := 30 * time.Second
+	patience := time.Minute
 	e := visit.Start(t, func(ctx context.Context, ready func(string)) error {
 		return serve(ctx, "127.0.0.1:0", patience, &phones, ready)
 	})

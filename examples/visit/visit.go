@@ -63,6 +63,9 @@ func (e *Example) Do(method, path, token, body string) (status int, answer strin
 	return resp.StatusCode, string(b)
 }
 
+// patience is how long anything may take on a busy machine.
+const patience = time.Minute
+
 // Client is a user's WebSocket.
 type Client struct {
 	*websocket.Conn
@@ -78,7 +81,7 @@ func (e *Example) Login(user, query string) *Client {
 	if err := json.Unmarshal([]byte(answer), &login); err != nil {
 		e.tb.Fatalf("%s: %v", answer, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	//nolint:bodyclose // Dial closes it
 	conn, _, err := websocket.Dial(ctx, "ws://"+login.Gateway+"/v1/ws?"+query, &websocket.DialOptions{
@@ -113,7 +116,7 @@ type Frame struct {
 // Next is the next frame of that type.
 func (c *Client) Next(kind string) Frame {
 	c.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
 		_, b, err := c.Read(ctx)

@@ -51,8 +51,21 @@ type client struct {
 	writeErr error
 }
 
+// errSlow is the gateway's word that the request took too long: no case is about
+// that, but this process may stand still for seconds.
+var errSlow = errors.New("the request head came too slowly")
+
 // dial opens a WebSocket with the offers of extensions, if any.
-func dial(g *gateway, offers string) (*client, error) {
+func dial(g *gateway, offers string) (c *client, err error) {
+	for range 5 {
+		if c, err = dialOnce(g, offers); !errors.Is(err, errSlow) {
+			break
+		}
+	}
+	return c, err
+}
+
+func dialOnce(g *gateway, offers string) (*client, error) {
 	nc, err := dialer().Dial("tcp", g.addr)
 	if err != nil {
 		return nil, err
@@ -81,7 +94,11 @@ func (c *client) handshake(g *gateway, offers string) error {
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
+	switch resp.StatusCode {
+	case http.StatusSwitchingProtocols:
+	case http.StatusRequestTimeout:
+		return errSlow
+	default:
 		return fmt.Errorf("the handshake is answered %s", resp.Status)
 	}
 	// The accept value that RFC 6455 §1.3 gives for this key.

@@ -35,7 +35,8 @@ func startGateway(t *testing.T, tags string) *gateway {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails
 	cmd := exec.Command(path, "dev", "--listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0",
-		"--admin.debug_listen", "127.0.0.1:0", "--dev.nats_listen", "127.0.0.1:0", "--limits.message_bytes", "32MiB")
+		"--admin.debug_listen", "127.0.0.1:0", "--dev.nats_listen", "127.0.0.1:0", "--limits.message_bytes", "32MiB",
+		"--heartbeat", "15m") // a ping in between is no part of any case, however long it takes
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "GATEWAY_") { // it refuses those that it does not know
 			cmd.Env = append(cmd.Env, v)

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	dialWithin  = 5 * time.Second
+	dialWithin  = 20 * time.Second
 	pingEvery   = time.Second
-	silentAfter = 10 * time.Second
+	silentAfter = 30 * time.Second      // a busy machine can be as long about a pong
 	backOff     = 20 * time.Millisecond // at first; it doubles
 	backOffMost = 500 * time.Millisecond
 )
@@ -26,7 +26,8 @@ const (
 type client struct {
 	user  string
 	token string
-	addrs []string // it goes to any of them
+	addrs []string // it goes to any of them that is ready
+	ready func(ctx context.Context, addr string) bool
 
 	mu    sync.Mutex
 	begin api.Position // where the first welcome put it
@@ -100,7 +101,12 @@ func (c *client) session(ctx context.Context) (opened bool, wait time.Duration, 
 	c.mu.Lock()
 	cursor := c.at.Cursor()
 	c.mu.Unlock()
-	conn, err := dial(ctx, c.addrs[rand.IntN(len(c.addrs))], c.token, cursor)
+	addr := c.addrs[rand.IntN(len(c.addrs))]
+	if !c.ready(ctx, addr) {
+		c.note(func(t *tally) { t.Refused++ })
+		return false, 0, false
+	}
+	conn, err := dial(ctx, addr, c.token, cursor)
 	if err != nil {
 		c.note(func(t *tally) { t.Refused++ })
 		return false, 0, false
@@ -158,9 +164,12 @@ func (c *client) tend(ctx context.Context, conn *websocket.Conn) {
 			c.seen.Silent++
 		}
 		c.mu.Unlock()
-		if silent || conn.Write(ctx, websocket.MessageText, []byte(`{"type":"ping"}`)) != nil {
+		if silent {
 			_ = conn.CloseNow()
 			return
+		}
+		if conn.Write(ctx, websocket.MessageText, []byte(`{"type":"ping"}`)) != nil {
+			return // it has ended, and who reads may not have come to the close frame yet
 		}
 	}
 }

@@ -15,9 +15,9 @@ type crowd struct {
 	stop    context.CancelFunc
 }
 
-// newCrowd starts n clients and waits until each has its first place in the
-// stream. Its caller leaves.
-func newCrowd(ctx context.Context, n int, addrs []string) (*crowd, error) {
+// newCrowd starts n clients of the gateways and waits until each has its first
+// place in the stream. Its caller leaves.
+func newCrowd(ctx context.Context, n int, s *stage) (*crowd, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	d := &crowd{stop: cancel}
 	for i := range n {
@@ -26,7 +26,7 @@ func newCrowd(ctx context.Context, n int, addrs []string) (*crowd, error) {
 			cancel()
 			return nil, err
 		}
-		c := &client{user: userName(i), token: t, addrs: addrs}
+		c := &client{user: userName(i), token: t, addrs: s.addrs, ready: s.isReady}
 		d.clients = append(d.clients, c)
 		d.running.Go(func() { c.run(ctx) })
 	}

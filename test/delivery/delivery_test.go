@@ -4,11 +4,32 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"pushgate/test/servers"
 )
+
+// binaries builds what all these tests start, once.
+var binaries = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "delivery"); err == nil {
+		built, err = servers.Build(context.Background(), dir)
+	}
+	return dir, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built != nil {
+		dir, _ := binaries()
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
 
 // TestGateways, TestRoll, TestNodes and TestHistory are the short forms of what make soak
 // runs for long. What they start are built binaries, without the race detector.
@@ -34,7 +55,16 @@ func TestHistory(t *testing.T) {
 
 func play(t *testing.T, run func(context.Context, io.Writer) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	if _, err := binaries(); err != nil {
+		t.Fatal(err)
+	}
+	// All that waits in there has bounds of its own; what is due together may
+	// take minutes on a machine that is busy.
+	end := time.Now().Add(5 * time.Minute)
+	if last, ok := t.Deadline(); ok && last.Add(-20*time.Second).Before(end) {
+		end = last.Add(-20 * time.Second) // so that the report is still written
+	}
+	ctx, cancel := context.WithDeadline(t.Context(), end)
 	defer cancel()
 	var out bytes.Buffer
 	err := run(ctx, &out)

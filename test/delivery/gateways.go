@@ -105,12 +105,12 @@ func (c *gatewaysCommand) kill(ctx context.Context, s *stage, res *runResult) er
 
 // settleWithin is how long clients may take to get everything after the last
 // event.
-const settleWithin = time.Minute
+const settleWithin = 2 * time.Minute
 
 // watch has clients connected and events published while something happens,
 // and judges them in the end.
 func (s *stage) watch(ctx context.Context, clients, rate int, happen func(*runResult) error) (*runResult, error) {
-	crowd, err := newCrowd(ctx, clients, s.addrs)
+	crowd, err := newCrowd(ctx, clients, s)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (s *stage) watch(ctx context.Context, clients, rate int, happen func(*runRe
 		return nil, err
 	}
 	res.Seconds = time.Since(began).Seconds()
-	info, err := s.info(ctx)
+	info, err := s.awaitInfo(ctx)
 	if err != nil {
 		return nil, err
 	}

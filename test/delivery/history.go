@@ -128,7 +128,7 @@ type visit struct {
 // one plays a case: the client comes, goes, history is lost, it comes back.
 func (c *historyCommand) one(ctx context.Context, s *stage, one historyCase, restart bool, number int) (outcome, error) {
 	o := outcome{Case: one.name, Restart: restart}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	v := &visit{user: userName(number), events: c.Events, first: uint64(number+1) * 1_000_000, seen: map[uint64]bool{}}
 	var err error
@@ -153,7 +153,7 @@ func (c *historyCommand) one(ctx context.Context, s *stage, one historyCase, res
 		}
 	}
 	if !one.stay {
-		if conn, err = dial(ctx, s.addrs[0], v.token, v.cursor); err != nil {
+		if conn, err = v.enter(ctx, s); err != nil {
 			return o, fmt.Errorf("coming back: %w", err)
 		}
 		defer func() { _ = conn.CloseNow() }()
@@ -176,7 +176,7 @@ func (c *historyCommand) one(ctx context.Context, s *stage, one historyCase, res
 // arrive connects for the first time, gets three events and keeps the cursor
 // of the last.
 func (v *visit) arrive(ctx context.Context, s *stage) (*websocket.Conn, error) {
-	conn, err := dial(ctx, s.addrs[0], v.token, "")
+	conn, err := v.enter(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func (v *visit) arrive(ctx context.Context, s *stage) (*websocket.Conn, error) {
 		switch f.Type {
 		case "welcome":
 			for n := range uint64(3) {
-				if _, err := publishOne(ctx, s.js, "push.user."+v.user, v.first+n, 10); err != nil {
+				if err := s.store(ctx, "push.user."+v.user, v.first+n, 10); err != nil {
 					return nil, errors.Join(err, conn.CloseNow())
 				}
 			}
@@ -201,13 +201,25 @@ func (v *visit) arrive(ctx context.Context, s *stage) (*websocket.Conn, error) {
 	return conn, nil
 }
 
+// enter connects at its place, and tries again as any client does.
+func (v *visit) enter(ctx context.Context, s *stage) (conn *websocket.Conn, err error) {
+	late := servers.Eventually(ctx, servers.StartWithin, "the gateway lets the client in", func(ctx context.Context) bool {
+		conn, err = dial(ctx, s.addrs[0], v.token, v.cursor)
+		return err == nil
+	})
+	if late != nil {
+		return nil, errors.Join(late, err)
+	}
+	return conn, nil
+}
+
 const (
 	saidComplete   = "complete:true"
 	saidIncomplete = "complete:false"
 	saidNothing    = "nothing"
 
 	// tellWithin is how long the gateway may take to say it.
-	tellWithin = 15 * time.Second
+	tellWithin = time.Minute
 )
 
 // arrival is a frame, or the end of its connection.
@@ -236,32 +248,35 @@ func framesOf(ctx context.Context, conn *websocket.Conn) <-chan arrival {
 	return all
 }
 
-// listen takes what comes, until it is said that all or not all is there, or
-// all is there.
+// listen takes what comes, until it is said that not all is there, or all is
+// there. That all is there up to a place may be said before the gateway has
+// come to the rest, or has seen that the stream is another one: then events
+// follow, or the other word.
 func (v *visit) listen(ctx context.Context, frames <-chan arrival, one historyCase) string {
 	ctx, cancel := context.WithTimeout(ctx, tellWithin)
 	defer cancel()
+	said := saidNothing
 	for {
 		var f arrival
 		select {
 		case f = <-frames:
 		case <-ctx.Done():
-			return saidNothing
+			return said
 		}
 		switch {
 		case f.err != nil:
 			return f.err.Error()
 		case f.frame == nil:
-			return saidNothing
+			return said
 		case f.Type == "event":
 			v.seen[f.Data.N] = true
-			if one.stay && one.keep && v.all() {
-				return saidNothing
-			}
 		case f.Type == "resumed" && !f.Complete:
 			return saidIncomplete
 		case f.Type == "resumed":
-			return saidComplete
+			said = saidComplete
+		}
+		if (said == saidComplete || one.stay && one.keep) && v.all() {
+			return said
 		}
 	}
 }

@@ -36,7 +36,7 @@ func missed(ctx context.Context, s *stage, v *visit) error {
 			subject = "push.user." + v.user
 			v.published = append(v.published, n)
 		}
-		if _, err := publishOne(ctx, s.js, subject, n, 1024); err != nil {
+		if err := s.store(ctx, subject, n, 1024); err != nil {
 			return fmt.Errorf("publishing: %w", err)
 		}
 	}
@@ -46,7 +46,7 @@ func missed(ctx context.Context, s *stage, v *visit) error {
 // limit changes what the stream keeps.
 func limit(change func(*jetstream.StreamConfig)) loss {
 	return func(ctx context.Context, s *stage, _ *visit) error {
-		info, err := s.info(ctx)
+		info, err := s.awaitInfo(ctx)
 		if err != nil {
 			return err
 		}
@@ -83,7 +83,7 @@ func purgedHalf(ctx context.Context, s *stage, v *visit) error {
 
 // anew deletes the stream and makes one of the same name.
 func anew(ctx context.Context, s *stage, _ *visit) error {
-	info, err := s.info(ctx)
+	info, err := s.awaitInfo(ctx)
 	if err != nil {
 		return err
 	}

@@ -127,7 +127,7 @@ func (s *stage) leader(ctx context.Context) (int, error) {
 }
 
 // healthWithin is how long a node may take to catch up.
-const healthWithin = 90 * time.Second
+const healthWithin = 2 * time.Minute
 
 // healthy waits until every node has its copy, and up to date.
 func (s *stage) healthy(ctx context.Context) error {

@@ -121,6 +121,17 @@ func publishOne(ctx context.Context, js jetstream.JetStream, subject string, n u
 	return ack.Sequence, nil
 }
 
+// store publishes an event until the stream has it. Its id keeps it from being
+// there twice.
+func (s *stage) store(ctx context.Context, subject string, n uint64, size int) error {
+	for {
+		_, err := publishOne(ctx, s.js, subject, n, size)
+		if err == nil || servers.Pause(ctx, 50*time.Millisecond) != nil {
+			return err
+		}
+	}
+}
+
 // end stops, after what is under way is acknowledged.
 func (p *publisher) end() {
 	p.stop()

@@ -64,7 +64,7 @@ func (c *rollCommand) run(ctx context.Context, w io.Writer) error {
 }
 
 // curedWithin is how long a client that tries again may be without a session.
-const curedWithin = 30 * time.Second
+const curedWithin = time.Minute
 
 // roll ends one gateway after the other as a rollout does, again and again.
 func (c *rollCommand) roll(ctx context.Context, s *stage, res *runResult) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,13 +32,20 @@ type stage struct {
 	js jetstream.JetStream
 }
 
+// built are binaries that several runs of one process share; nil: each run
+// builds its own.
+var built *servers.Binaries
+
 // newStage builds the binaries, as production has them. Its caller closes it.
 func newStage(ctx context.Context) (*stage, error) {
 	dir, err := os.MkdirTemp("", "delivery")
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{dir: dir}
+	s := &stage{dir: dir, programs: built}
+	if built != nil {
+		return s, nil
+	}
 	if s.programs, err = servers.Build(ctx, dir); err != nil {
 		s.close()
 		return nil, err
@@ -114,7 +122,7 @@ func (s *stage) startNATS(ctx context.Context, nodes int) error {
 // connect waits for JetStream, too: a cluster has to elect a leader first.
 func (s *stage) connect(ctx context.Context) error {
 	var err error
-	s.nc, err = nats.Connect(strings.Join(s.urls, ","), nats.Name("delivery"),
+	s.nc, err = nats.Connect(strings.Join(s.urls, ","), nats.Name("delivery"), nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 0))
 	if err != nil {
 		return err
@@ -147,6 +155,30 @@ func (s *stage) addGateway(ctx context.Context, settings ...string) error {
 		_, err := s.info(ctx)
 		return err == nil
 	})
+}
+
+// isReady says of a gateway's address what a load balancer goes by. One that has
+// just started, and gets no answer from NATS, takes clients after three seconds
+// all the same, and cannot resume them.
+func (s *stage) isReady(ctx context.Context, addr string) bool {
+	for _, g := range s.gateways {
+		if g.Addr == addr {
+			return servers.Answers(ctx, "http://"+g.Admin+"/readyz")
+		}
+	}
+	return true // a proxy, which has looked itself
+}
+
+// awaitInfo is info, asked for until there is an answer.
+func (s *stage) awaitInfo(ctx context.Context) (info *jetstream.StreamInfo, err error) {
+	late := servers.Eventually(ctx, servers.StartWithin, "the stream's leader answers", func(ctx context.Context) bool {
+		info, err = s.info(ctx)
+		return err == nil
+	})
+	if late != nil {
+		return nil, errors.Join(late, err)
+	}
+	return info, nil
 }
 
 // info is what the stream's leader says of it.

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"pushgate/test/servers"
 )
 
 // truth is what the stream holds.
@@ -17,22 +20,25 @@ type truth struct {
 	bySeq     map[uint64]uint64  // number by place
 }
 
-// readAttempts and consumerWithin bound the reading: a cluster that has just
-// got a node back may leave a request without an answer.
+// readWithin and consumerWithin bound the reading: a cluster that has just got
+// a node back may leave a request without an answer.
 const (
-	readAttempts   = 5
-	consumerWithin = 5 * time.Second
+	readWithin     = 2 * time.Minute
+	consumerWithin = 10 * time.Second
 )
 
 // read reads the whole stream up to a sequence.
 func (s *stage) read(ctx context.Context, last uint64) (t *truth, err error) {
-	for range readAttempts {
-		if t, err = s.readOnce(ctx, last); err == nil || ctx.Err() != nil {
-			break
+	late := servers.Eventually(ctx, readWithin, "the stream can be read", func(ctx context.Context) bool {
+		if t, err = s.readOnce(ctx, last); err != nil {
+			progress("%v", err)
 		}
-		progress("%v", err)
+		return err == nil
+	})
+	if late != nil {
+		return nil, errors.Join(late, err)
 	}
-	return t, err
+	return t, nil
 }
 
 func (s *stage) readOnce(ctx context.Context, last uint64) (*truth, error) {

@@ -31,11 +31,23 @@ func cluster(t *testing.T, args ...string) (nodes []*servers.NATS, urls string) 
 	return nodes, strings.Join(all, ",")
 }
 
+// elected waits until the cluster has somebody who can make a stream: that it
+// takes its time is not to count as a gateway's start.
+func (b *backend) elected(t *testing.T) {
+	t.Helper()
+	eventually(t, "the cluster has a leader", func(ctx context.Context) bool {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		_, err := b.js.AccountInfo(ctx)
+		return err == nil
+	})
+}
+
 // whole waits until every node has the stream, up to date.
 func (b *backend) whole(t *testing.T) {
 	t.Helper()
 	eventually(t, "every node has the stream", func(ctx context.Context) bool {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		stream, err := b.js.Stream(ctx, streamName)
 		if err != nil || stream.CachedInfo().Cluster == nil || len(stream.CachedInfo().Cluster.Replicas) != 2 {
@@ -83,6 +95,7 @@ func TestClusterFailover(t *testing.T) {
 	t.Parallel()
 	nodes, urls := cluster(t)
 	b := newBackend(t, urls)
+	b.elected(t)
 	g := startGateway(t, urls, durable...)
 	alice := connect(t, g.Addr, "alice")
 	b.whole(t)
@@ -94,7 +107,8 @@ func TestClusterFailover(t *testing.T) {
 		}
 		b.store(t, "alice", 20)
 		eventually(t, "the gateway is at another node", func(context.Context) bool {
-			return g.reconnects(t) > before && g.metric(t, "pushgate_nats_connected") == 1
+			// The log, which says where it is, is written last.
+			return g.reconnects(t) > before && g.metric(t, "pushgate_nats_connected") == 1 && nodes[g.at(t, nodes)] != victim
 		})
 		alice.has(t, 40*(round+1))
 		if err := victim.Start(t.Context()); err != nil {
@@ -111,6 +125,7 @@ func TestLameDuck(t *testing.T) {
 	t.Parallel()
 	nodes, urls := cluster(t)
 	b := newBackend(t, urls)
+	b.elected(t)
 	g := startGateway(t, urls, durable...)
 	alice := connect(t, g.Addr, "alice")
 	b.whole(t)

@@ -80,7 +80,7 @@ func TestWrongCredentials(t *testing.T) {
 			g.Ready = g.alive
 			start(t, &g.Process)
 			eventually(t, "the log names "+c.key, func(context.Context) bool { return strings.Contains(g.logged(t), c.key) })
-			if g.ready(t.Context()) {
+			if g.isReady(t) {
 				t.Error("the gateway is ready, and NATS has refused it")
 			}
 			reconfigure(c.good)

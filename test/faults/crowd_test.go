@@ -4,11 +4,11 @@ package faults
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -17,8 +17,6 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
-
-	"pushgate/test/servers"
 )
 
 // crowdAddr tells the test's own binary, by the environment, to be a crowd of
@@ -28,36 +26,47 @@ const (
 	crowdSize = 30
 )
 
+// What a crowd says, and the data of an event that is broadcast once: it says
+// when that has reached all of them, and with it what came before.
+const (
+	standing = "ready"
+	caughtUp = "caught up"
+	lastData = `{"last":true}`
+)
+
 // crowd opens its sessions, says that they stand, and reads until the gateway
 // has ended them all. Then it says how.
 func crowd(addr string) int {
 	codes := map[int]int{}
 	var mu sync.Mutex
-	var all sync.WaitGroup
+	var all, behind sync.WaitGroup
+	behind.Add(crowdSize)
+	go func() {
+		behind.Wait()
+		fmt.Println(caughtUp)
+	}()
 	for i := range crowdSize {
-		token, err := servers.Token(fmt.Sprint("crowd", i))
-		if err != nil {
-			return fail(err)
-		}
-		conn, _, err := websocket.Dial(context.Background(), "ws://"+addr+"/v1/ws", &websocket.DialOptions{
-			HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
-		})
+		conn, err := dial(context.Background(), "ws://"+addr+"/v1/ws", fmt.Sprint("crowd", i))
 		if err != nil {
 			return fail(err)
 		}
 		conn.SetReadLimit(1 << 20)
 		all.Go(func() {
 			for {
-				if _, _, err := conn.Read(context.Background()); err != nil {
+				_, b, err := conn.Read(context.Background())
+				if err != nil {
 					mu.Lock()
 					codes[int(websocket.CloseStatus(err))]++
 					mu.Unlock()
 					return
 				}
+				if bytes.Contains(b, []byte(lastData)) {
+					behind.Done()
+				}
 			}
 		})
 	}
-	fmt.Println("ready")
+	fmt.Println(standing)
 	all.Wait()
 	if err := json.NewEncoder(os.Stdout).Encode(codes); err != nil {
 		return fail(err)
@@ -92,10 +101,16 @@ func startCrowd(t *testing.T, addr string) *frozen {
 		_ = f.cmd.Wait()
 	})
 	f.out = bufio.NewReader(out)
-	if line, err := f.out.ReadString('\n'); err != nil || strings.TrimSpace(line) != "ready" {
-		t.Fatalf("the crowd said %q, %v", line, err)
-	}
+	f.says(t, standing)
 	return f
+}
+
+// says waits for what the crowd says next.
+func (f *frozen) says(t *testing.T, what string) {
+	t.Helper()
+	if line, err := f.out.ReadString('\n'); err != nil || strings.TrimSpace(line) != what {
+		t.Fatalf("the crowd said %q, not %q, %v", line, what, err)
+	}
 }
 
 func (f *frozen) signal(t *testing.T, sig syscall.Signal) {

@@ -20,6 +20,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	g.Args = append([]string{"-c", `ulimit -n 200 && exec "$0" "$@"`, g.Path}, g.Args...)
 	g.Path = "/bin/sh"
 	start(t, &g.Process)
+	g.follows(t)
 	b := newBackend(t, n.URL())
 	alice := connect(t, g.Addr, "alice")
 	token := token(t, "many")

@@ -6,10 +6,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"pushgate/test/servers"
 )
 
 // link stands between a gateway and NATS, and can be cut and made bad.
@@ -18,8 +21,14 @@ type link struct{ *toxiproxy.Proxy }
 // newLink leads to an address for as long as the test.
 func newLink(t *testing.T, to string) *link {
 	t.Helper()
+	// One of those that the system gives to connections may be somebody's when
+	// the link is mended.
+	port, err := servers.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
 	control := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	l := &link{toxiproxy.NewProxy(control, t.Name(), "127.0.0.1:0", to)}
+	l := &link{toxiproxy.NewProxy(control, t.Name(), fmt.Sprintf("127.0.0.1:%d", port), to)}
 	l.mend(t)
 	t.Cleanup(l.Stop)
 	return l

@@ -27,7 +27,7 @@ var (
 )
 
 // patience bounds whatever a test waits for: machines may be slow.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // programs are the servers, built for this run.
 var programs *servers.Binaries

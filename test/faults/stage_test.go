@@ -5,10 +5,13 @@ package faults
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -66,7 +69,33 @@ func startGateway(t *testing.T, natsURL string, settings ...string) *gateway {
 	t.Helper()
 	g := newGateway(t, natsURL, settings...)
 	start(t, &g.Process)
+	if slices.Contains(settings, durable[0]) {
+		g.follows(t)
+	}
 	return g
+}
+
+// follows waits until the gateway knows its stream. Where NATS is slow for ten
+// seconds it is ready without, and who connects then gets nothing of what is
+// stored until it does. An answered poll is no session that was closed.
+func (g *gateway) follows(t *testing.T) {
+	t.Helper()
+	token := token(t, "first")
+	eventually(t, "the gateway follows the stream", func(ctx context.Context) bool {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Addr+"/v1/events?wait=0s", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Close = true
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = resp.Body.Close() }()
+		var answer struct{ Cursor string }
+		return json.NewDecoder(resp.Body).Decode(&answer) == nil && answer.Cursor != ""
+	})
 }
 
 // gateway is asked about itself over its admin listeners.
@@ -91,6 +120,41 @@ func (g *gateway) logged(t *testing.T) string {
 	return string(b)
 }
 
+// answer is what one of the admin pages says. A gateway that is slow to answer
+// is asked until it does, one that has ended fails the test.
+func (g *gateway) answer(t *testing.T, page string) (status int, body []byte) {
+	t.Helper()
+	eventually(t, "the gateway answers "+page, func(ctx context.Context) bool {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Admin+page, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			status = resp.StatusCode
+			body, err = io.ReadAll(resp.Body)
+			err = errors.Join(err, resp.Body.Close())
+		}
+		if err != nil {
+			moment, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+			defer cancel()
+			if end := g.Exited(moment); moment.Err() == nil {
+				t.Fatalf("the gateway has ended: %v", end)
+			}
+		}
+		return err == nil
+	})
+	return status, body
+}
+
+// isReady says what the gateway itself says: that it did not answer at once
+// means nothing on a busy machine.
+func (g *gateway) isReady(t *testing.T) bool {
+	t.Helper()
+	status, _ := g.answer(t, "/readyz")
+	return status == http.StatusOK
+}
+
 func (g *gateway) ready(ctx context.Context) bool {
 	return servers.Answers(ctx, "http://"+g.Admin+"/readyz")
 }
@@ -102,15 +166,7 @@ func (g *gateway) alive(ctx context.Context) bool {
 // metric adds up the figures of a name, or of a name with its labels.
 func (g *gateway) metric(t *testing.T, name string) float64 {
 	t.Helper()
-	resp, err := http.Get("http://" + g.Admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, b := g.answer(t, "/metrics")
 	sum, found := 0.0, false
 	for line := range bytes.Lines(b) {
 		series, value, ok := strings.Cut(strings.TrimSpace(string(line)), " ")
@@ -161,10 +217,14 @@ type backend struct {
 func newBackend(t *testing.T, url string, options ...nats.Option) *backend {
 	t.Helper()
 	options = append(options, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	nc, err := nats.Connect(url, options...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var nc *nats.Conn
+	eventually(t, "the backend is connected", func(context.Context) bool {
+		var err error
+		if nc, err = nats.Connect(url, options...); err != nil {
+			t.Logf("%v, trying again", err)
+		}
+		return err == nil
+	})
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	if err != nil {

@@ -57,6 +57,7 @@ type gateway struct {
 
 	mu      sync.Mutex
 	grudges []string // warnings, errors, and lines that are no JSON
+	hasty   bool     // it became ready without what NATS had to tell first
 }
 
 // startGateway runs one as production would.
@@ -110,11 +111,13 @@ func (g *gateway) read(out io.Reader, up chan struct{}) {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		var line struct{ Level, Msg, Listen, Admin string }
-		if err := json.Unmarshal(lines.Bytes(), &line); err != nil || line.Level == "error" || line.Level == "warn" && !passing(line.Msg) {
-			g.mu.Lock()
+		err := json.Unmarshal(lines.Bytes(), &line)
+		g.mu.Lock()
+		if err != nil || (line.Level == "error" || line.Level == "warn") && !passing(line.Msg) {
 			g.grudges = append(g.grudges, lines.Text())
-			g.mu.Unlock()
 		}
+		g.hasty = g.hasty || strings.HasPrefix(line.Msg, stillUnread)
+		g.mu.Unlock()
 		if line.Msg == "gateway is up" {
 			g.listen, g.admin = line.Listen, line.Admin
 			close(up)
@@ -122,11 +125,32 @@ func (g *gateway) read(out io.Reader, up chan struct{}) {
 	}
 }
 
+// stillUnread is what a gateway logs that becomes ready before it has read the
+// revocations: NATS has not given them in ten seconds.
+const stillUnread = "stored revocations could not be read"
+
 // passing tells what a slow machine brings about, and time repairs. Missing
 // permissions are errors beside it.
 func passing(message string) bool {
-	return strings.Contains(message, "trying again") || strings.Contains(message, "connection lost") ||
-		strings.HasPrefix(message, "a revocation is not stored")
+	if strings.Contains(message, "trying again") || strings.Contains(message, "connection lost") {
+		return true
+	}
+	for _, late := range []string{
+		stillUnread, "stored events could not be read", "a revocation is not stored", "acknowledged places are lost",
+		"NATS did not confirm new subscriptions in time",
+	} {
+		if strings.HasPrefix(message, late) {
+			return true
+		}
+	}
+	return false
+}
+
+// wasHasty reports whether it has given up waiting for the revocations.
+func (g *gateway) wasHasty() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.hasty
 }
 
 func (g *gateway) complaints() []string {
@@ -214,11 +238,19 @@ func (g *gateway) dial(tb testing.TB, jwt string, query string) (*client, error)
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws://"+g.listen+"/v1/ws?"+query, &websocket.DialOptions{
-		HTTPHeader: http.Header{"Authorization": {"Bearer " + jwt}},
-	})
-	if err != nil {
-		return nil, err
+	var conn *websocket.Conn
+	for {
+		var response *http.Response
+		var err error
+		conn, response, err = websocket.Dial(ctx, "ws://"+g.listen+"/v1/ws?"+query, &websocket.DialOptions{
+			HTTPHeader: http.Header{"Authorization": {"Bearer " + jwt}},
+		})
+		if err == nil {
+			break
+		}
+		if response == nil || response.StatusCode != http.StatusRequestTimeout { // we stood still for seconds
+			return nil, err
+		}
 	}
 	conn.SetReadLimit(1 << 20)
 	tb.Cleanup(func() { _ = conn.CloseNow() })

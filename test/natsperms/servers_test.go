@@ -100,6 +100,8 @@ func (c *cluster) startNode(config string) *server.Server {
 	// A machine for tests has no disk of that size, and no folder of that name.
 	o.JetStreamMaxStore, o.JetStreamMaxMemory, o.StoreDir = 1<<30, 64<<20, c.tb.TempDir()
 	o.NoSigs, o.NoLog = true, true
+	// Nor is it as quick as the servers that the file is for.
+	o.TLSTimeout, o.AuthTimeout, o.Cluster.TLSTimeout = patience.Seconds(), patience.Seconds(), patience.Seconds()
 	s, err := server.NewServer(o)
 	if err != nil {
 		c.tb.Fatal(err)
@@ -227,19 +229,66 @@ func (c *cluster) define() {
 			var answer struct {
 				Error *struct {
 					Code        int
+					ErrCode     int `json:"err_code"`
 					Description string
 				}
 			}
 			if err := json.Unmarshal(m.Data, &answer); err != nil {
 				c.tb.Fatal(err)
 			}
-			// 503 is a cluster that is still finding itself.
-			if e := answer.Error; e != nil && e.Code != 503 {
+			// These are a cluster that is still finding itself.
+			if e := answer.Error; e != nil && e.Code != 503 && e.ErrCode != noSuitablePeers {
 				c.tb.Fatalf("%s: %s", head.Name, e.Description)
 			}
 			return answer.Error == nil
 		})
 	}
+}
+
+// noSuitablePeers is JetStream's error where too few servers are there.
+const noSuitablePeers = 10005
+
+// heard waits until every node knows that somebody listens to a subject, or that
+// nobody does any more: they tell each other, which takes a moment, and what is
+// published on the wrong node before goes nowhere.
+func (c *cluster) heard(tb testing.TB, subject string, somebody bool) {
+	tb.Helper()
+	eventually(tb, fmt.Sprintf("every node knows whether somebody listens to %s: %v", subject, somebody), func() bool {
+		for _, n := range c.nodes {
+			account, err := n.LookupAccount("PUSHGATE")
+			if err != nil {
+				tb.Fatal(err)
+			}
+			if (account.Interest(subject) > 0) != somebody {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// copied waits until every node has all of a stream.
+func (c *cluster) copied(tb testing.TB, stream string) {
+	tb.Helper()
+	eventually(tb, "every node has all of "+stream, func() bool {
+		last := map[uint64]bool{}
+		copies := 0
+		for _, n := range c.nodes {
+			all, err := n.Jsz(&server.JSzOptions{Account: "PUSHGATE", Streams: true})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			for _, account := range all.AccountDetails {
+				for _, one := range account.Streams {
+					if one.Name == stream {
+						last[one.State.LastSeq] = true
+						copies++
+					}
+				}
+			}
+		}
+		return copies == len(c.nodes) && len(last) == 1
+	})
 }
 
 // violation is what the server says of a publish or a subscription, nil when it

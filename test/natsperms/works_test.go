@@ -2,11 +2,14 @@ package natsperms
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +54,7 @@ func TestLaptop(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := c.runGateway(t, "GATEWAY_CONFIG="+config)
-	nc, err := nats.Connect(c.url)
+	nc, err := nats.Connect(c.url, nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,35 +66,51 @@ func TestLaptop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(t.Context(), "PUSH")
-	if err != nil {
-		t.Fatal(err)
-	}
+	var stream jetstream.Stream
+	eventually(t, "the stream's leader answers", func() bool {
+		stream, err = js.Stream(t.Context(), "PUSH")
+		return err == nil
+	})
 	if n := stream.CachedInfo().Config.Replicas; n != 3 {
 		t.Errorf("the stream has %d copies", n)
 	}
 }
 
-// publish stores an event, as a backend does.
-func publish(tb testing.TB, nc *nats.Conn, subject string, data []byte) {
+// publish stores an event, as a backend does, again under the same id where no
+// answer comes, and returns its sequence.
+func publish(tb testing.TB, nc *nats.Conn, subject string, data []byte) (seq uint64) {
 	tb.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(tb.Context(), patience)
-	defer cancel()
-	if _, err := js.Publish(ctx, subject, data, jetstream.WithRetryAttempts(20)); err != nil {
-		tb.Fatal(err)
-	}
+	id := rand.Text()
+	eventually(tb, "an event is stored", func() bool {
+		ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Second)
+		defer cancel()
+		ack, err := js.Publish(ctx, subject, data, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(20))
+		if err != nil {
+			tb.Logf("%s: %v", subject, err)
+			return false
+		}
+		seq = ack.Sequence
+		return true
+	})
+	return seq
 }
 
 func testEvents(t *testing.T, c *cluster, g *gateway) {
 	backend := c.connect(t, "backend")
-	alice, welcome := g.open(t, "alice", "")
-	if welcome.Cursor == "" {
-		t.Error("the gateway does not know the stream")
-	}
+	var alice *client
+	eventually(t, "the gateway knows the stream", func() bool {
+		var welcome frame
+		alice, welcome = g.open(t, "alice", "")
+		if welcome.Cursor == "" {
+			_ = alice.conn.CloseNow()
+		}
+		return welcome.Cursor != ""
+	})
+	c.heard(t, "flash.user.alice", true)
 	publish(t, backend, "push.user.alice", []byte(`"stored"`))
 	if f := alice.event("user.alice", `"stored"`); f.Cursor == "" {
 		t.Error("the stored event has no cursor")
@@ -113,11 +132,18 @@ func testHistory(t *testing.T, c *cluster, g *gateway) {
 	const events = 24
 	pad := strings.Repeat("x", 8<<10)
 	data := func(n int) string { return fmt.Sprintf(`"%d %s"`, n, pad) }
+	var last uint64
 	for n := range events {
-		publish(t, backend, "push.user.bob", []byte(data(n)))
+		last = publish(t, backend, "push.user.bob", []byte(data(n)))
 	}
 	replays := func(g *gateway) {
 		t.Helper()
+		// That the stream has them all does not say that the gateway does, of
+		// whose place a replay knows.
+		eventually(t, "the gateway has come to the last event", func() bool {
+			has, err := strconv.ParseUint(g.metric("pushgate_stream_sequence"), 10, 64)
+			return err == nil && has >= last
+		})
 		bob := g.resume(t, "bob", welcome.Cursor)
 		for n := range events {
 			bob.event("user.bob", data(n))
@@ -158,9 +184,7 @@ func testAcknowledgements(t *testing.T, c *cluster, g *gateway) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := backend.FlushTimeout(patience); err != nil {
-		t.Fatal(err)
-	}
+	c.heard(t, "pushgate.ack.carol", true)
 	carol, _ := g.open(t, "carol", "device=phone")
 	for n := range 2 {
 		publish(t, backend, "push.user.carol", fmt.Append(nil, n))
@@ -175,32 +199,55 @@ func testAcknowledgements(t *testing.T, c *cluster, g *gateway) {
 	if m.Subject != "pushgate.ack.carol" || !strings.Contains(string(m.Data), at) {
 		t.Errorf("on %s comes %s", m.Subject, m.Data)
 	}
-	eventually(t, "the place is kept", func() bool { return g.metric(`pushgate_acked_places_total{result="kept"}`) != "0" })
-	// Another gateway looks the place up.
+	lost := "0"
+	eventually(t, "the place is kept", func() bool {
+		// One that cannot be written in five seconds is lost: whoever comes
+		// back, with what it missed, says it again.
+		if now := g.metric(`pushgate_acked_places_total{result="failed"}`); now != lost && now != "" {
+			lost = now
+			carol, _ = g.open(t, "carol", "device=phone&cursor="+url.QueryEscape(at))
+			carol.say(fmt.Sprintf(`{"type":"ack","cursor":%q}`, at))
+		}
+		kept := g.metric(`pushgate_acked_places_total{result="kept"}`)
+		return kept != "0" && kept != ""
+	})
+	// Another gateway looks the place up, and does without it after two seconds.
 	other := c.startGateway(t)
-	again, _ := other.open(t, "carol", "device=phone")
+	var again *client
+	eventually(t, "the place is found", func() bool {
+		var welcome frame
+		again, welcome = other.open(t, "carol", "device=phone")
+		return welcome.Cursor == at
+	})
 	again.event("user.carol", "1")
 }
 
-// answers asks all gateways, and takes that many replies.
-func answers(tb testing.TB, nc *nats.Conn, subject, request string, n int) []*nats.Msg {
+// answers asks all gateways, and takes that many replies. A node that does not
+// know yet that a new gateway on another one listens does not pass the question
+// on: it is asked again.
+func answers(tb testing.TB, nc *nats.Conn, subject, request string, n int) (all []*nats.Msg) {
 	tb.Helper()
-	inbox := nc.NewInbox()
-	sub, err := nc.SubscribeSync(inbox)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := nc.PublishRequest(subject, inbox, []byte(request)); err != nil {
-		tb.Fatal(err)
-	}
-	var all []*nats.Msg
-	for range n {
-		m, err := sub.NextMsg(patience)
+	eventually(tb, fmt.Sprintf("%d gateways answer on %s", n, subject), func() bool {
+		inbox := nc.NewInbox()
+		sub, err := nc.SubscribeSync(inbox)
 		if err != nil {
-			tb.Fatalf("%s: %v (%v)", subject, err, nc.LastError())
+			tb.Fatal(err)
 		}
-		all = append(all, m)
-	}
+		defer func() { _ = sub.Unsubscribe() }()
+		if err := nc.PublishRequest(subject, inbox, []byte(request)); err != nil {
+			tb.Fatal(err)
+		}
+		all = nil
+		for range n {
+			m, err := sub.NextMsg(10 * time.Second)
+			if err != nil {
+				tb.Logf("%s: %v (%v)", subject, err, nc.LastError())
+				return false
+			}
+			all = append(all, m)
+		}
+		return true
+	})
 	return all
 }
 
@@ -240,10 +287,17 @@ func testControl(t *testing.T, c *cluster, g *gateway) {
 	if code := onOther.ended(); code != 4000 {
 		t.Errorf("dave is revoked with %d", code)
 	}
-	// One that starts now learns it from the bucket, before it is ready.
+	// One that starts now learns it from the bucket, before it is ready, from
+	// whichever node; or says that it could not wait.
+	c.copied(t, "KV_pushgate_revocations")
 	late := c.startGateway(t)
-	if _, err := late.dial(t, old, ""); err == nil || !strings.Contains(err.Error(), fmt.Sprint(http.StatusUnauthorized)) {
-		t.Errorf("a revoked token gets %v", err)
+	refused := func() bool {
+		_, err := late.dial(t, old, "")
+		return err != nil && strings.Contains(err.Error(), fmt.Sprint(http.StatusUnauthorized))
+	}
+	if !refused() {
+		eventually(t, "a revoked token is refused, or the gateway says why it is not", late.wasHasty)
+		eventually(t, "a revoked token is refused, late", refused)
 	}
 }
 
@@ -251,14 +305,16 @@ func testControl(t *testing.T, c *cluster, g *gateway) {
 // at once.
 func testExact(t *testing.T, c *cluster, g *gateway) {
 	g.stop()
+	c.heard(t, "flash.user.erin", false)
 	exact := c.startGateway(t, "GATEWAY_NATS_INTEREST=exact")
 	backend := c.connect(t, "backend")
 	erin, _ := exact.open(t, "erin", "")
+	c.heard(t, "flash.user.erin", true)
 	if m, err := backend.Request("flash.user.erin", []byte(`1`), patience); err != nil || !strings.Contains(string(m.Data), `"delivered":1`) {
 		t.Errorf("the receipt is %v, %v", m, err)
 	}
 	erin.event("user.erin", "1")
-	if m, err := backend.Request("flash.user.nobody", []byte(`1`), 10*time.Second); !errors.Is(err, nats.ErrNoResponders) {
+	if m, err := backend.Request("flash.user.nobody", []byte(`1`), patience); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("somebody answers for nobody: %v, %v", m, err)
 	}
 }

@@ -125,7 +125,7 @@ func (g *MemoryGroup) Killed() (int, error) {
 // Close removes the group, whose processes must have ended.
 func (g *MemoryGroup) Close() error {
 	var err error
-	for range 100 { // the kernel takes a moment to see that they have
+	for range 600 { // the kernel takes a moment to see that they have
 		if err = os.Remove(g.dir); err == nil {
 			return nil
 		}

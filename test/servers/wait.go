@@ -18,9 +18,9 @@ func Listens(ctx context.Context, addr string) bool {
 	return true
 }
 
-// Answers reports whether a page is there.
+// Answers reports whether a page is there, and comes within a few seconds.
 func Answers(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

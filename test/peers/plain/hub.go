@@ -22,7 +22,7 @@ const (
 
 	// writeWait is a compromise: nobody else gets anything while a slow client
 	// is waited for, and a client on a busy machine must not be taken for one.
-	writeWait = 5 * time.Second
+	writeWait = 15 * time.Second
 
 	// noHeartbeat stands in the welcome frame: silence means nothing here.
 	noHeartbeat = 24 * time.Hour
