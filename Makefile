@@ -40,7 +40,7 @@ check:
 	$(GO) vet -tags echotest ./internal/session ./cmd/gateway
 
 race:
-	$(GO) test -race ./...
+	$(GO) test -race -p 1 ./...
 	$(GO) test -race -tags echotest -run Echo ./internal/session
 
 # portable runs the sessions on the twin of poll that other systems use.
