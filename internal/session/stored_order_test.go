@@ -283,7 +283,8 @@ func TestHistoryKeepsLimits(t *testing.T) {
 }
 
 // A session that was let in before its gateway knew the stream is not given the
-// past that the ring is filled with, as if it were new.
+// past that the ring is filled with, as if it were new. Some of that may have come
+// since its welcome: it is told so.
 func TestStreamFoundLate(t *testing.T) {
 	a := &archive{id: "s1", first: 1}
 	h, _ := tokenHub(t, func(c *Config) { c.Loops, c.History, c.RingBytes = 1, a, 1<<20 })
@@ -291,6 +292,9 @@ func TestStreamFoundLate(t *testing.T) {
 	early := a.join(t, grant(t, nil), "")
 	early.expect(`{"type":"ping"}`, "pong")
 	h.Stream(api.Position{Stream: "s1"}, 3)
+	if m := early.next(); m["type"] != "resumed" || m["complete"] != false || m["cursor"] != "s1.3" {
+		t.Errorf("told %v", m)
+	}
 	a.publish("user.alice")
 	late := a.join(t, grant(t, nil), "")
 	a.publish("user.alice", "user.alice")

@@ -9,8 +9,8 @@ import (
 // Stream says of which stream events come from now on, and behind which place:
 // positions that clients had in another one mean nothing any more. It is called
 // like Deliver, before the first stored event. What comes up to newest was in
-// the stream already: it fills the ring, and is nothing new to who is here
-// without a place.
+// the stream already, and fills the ring. Who was let in before the stream was
+// known is given none of it, and told so: some of it may have come since.
 func (h *Hub) Stream(at api.Position, newest uint64) {
 	before := h.streamNow()
 	h.announceMarks()
@@ -19,16 +19,20 @@ func (h *Hub) Stream(at api.Position, newest uint64) {
 	h.routed.Store(at.Seq)
 	h.filled.Store(newest)
 	h.epoch++
+	epoch := h.epoch
 	if before != "" {
-		h.tellAll(at, h.epoch)
+		h.tellAll(at, epoch)
 	} else {
 		h.everywhere(func(l *loop) {
-			l.stream, l.epoch, l.throughAt = at.Stream, h.epoch, 0
+			l.stream, l.epoch, l.throughAt = at.Stream, epoch, 0
 			l.box.marks.Add(-1)
 			for id := uint32(1); id < l.slots.top; id++ {
 				if s := l.slots.at(id); s.state == stateOpen {
 					l.addSkip(id, s, skip{seq: newest, tick: l.tick})
 				}
+			}
+			if newest > 0 {
+				l.tellSome(1, 0, epoch)
 			}
 		})
 	}
