@@ -13,19 +13,18 @@ import (
 // check is a token on its way through the verifiers: of a handshake, or of a
 // renewal.
 type check struct {
-	token  string
-	waited bool // for keys that were being fetched
+	token string
+	until time.Time // when it has waited long enough for keys, once it has begun to
 	// done is called once, by a verifier.
 	done func(auth.Identity, error)
 }
 
-const (
-	// parkTime is how long a token may wait for its issuer's keys to be
-	// fetched, within the time that a handshake has.
-	parkTime = 2 * time.Second
-	// maxParked is how many may: a stranger can make up key names as he likes.
-	maxParked = 256
-)
+// parkTime is how long a token may wait for its issuer's keys to be fetched,
+// within the time that a handshake has. Tests are more patient.
+var parkTime = 2 * time.Second
+
+// maxParked is how many may: a stranger can make up key names as he likes.
+const maxParked = 256
 
 var (
 	errBusy    = errors.New("too many tokens are being verified")
@@ -71,23 +70,30 @@ func (h *Hub) forgetChecks() {
 func (h *Hub) verifyOne(c *check) {
 	id, err := h.cfg.Verifier.Verify(c.token)
 	var bad *auth.Error
-	if errors.As(err, &bad) && bad.Fetched != nil && !c.waited && h.park(c, bad.Fetched) {
+	if errors.As(err, &bad) && bad.Fetched != nil && h.park(c, bad.Fetched) {
 		return
 	}
 	c.done(id, err)
 }
 
-// park has a token tried once more when its issuer's keys have been fetched.
-// No verifier waits for that.
+// park has a token tried once more when its issuer's keys have been fetched. The
+// fetch may have been under way before the key was there: then another follows,
+// unless the time is over. No verifier waits for that.
 func (h *Hub) park(c *check, fetched <-chan struct{}) bool {
+	if c.until.IsZero() {
+		c.until = time.Now().Add(parkTime)
+	}
+	left := time.Until(c.until)
+	if left <= 0 {
+		return false
+	}
 	if h.parked.Add(1) > maxParked {
 		h.parked.Add(-1)
 		return false
 	}
-	c.waited = true
 	h.workers.Go(func() {
 		defer h.parked.Add(-1)
-		patience := time.NewTimer(parkTime)
+		patience := time.NewTimer(left)
 		defer patience.Stop()
 		select {
 		case <-fetched:
