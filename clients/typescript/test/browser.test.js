@@ -58,7 +58,7 @@ async function open(t, { blocked = {}, to = gateway, ttl = 3600, ...options } = 
         window.gate.addEventListener(type, ({ detail }) => window.told.push([type, detail]));
       }
     },
-    { url: proxy.url, options: { timeout: 3000, ...options } },
+    { url: proxy.url, options: { timeout: blocked.buffersStreams ? 3000 : 15_000, ...options } },
   );
   const all = (type) => page.evaluate((type) => window.told.filter(([of]) => of === type).map(([, detail]) => detail), type);
   const nth = async (type, n = 1) => (await until(async () => (await all(type))[n - 1] && all(type), `${type} number ${n}`))[n - 1];

@@ -30,6 +30,16 @@ export class Record {
     }
   }
 
+  /** Waits for the end of the n-th session: attempts that fail tell a `close`, too. */
+  async ended(n = 1) {
+    await this.nth("open", n);
+    const found = () => {
+      const opens = this.told.flatMap(({ type }, at) => (type === "open" ? [at] : []));
+      return this.told.slice(opens[n - 1]).find(({ type }) => type === "close")?.detail;
+    };
+    return until(found, `the end of session ${n}`);
+  }
+
   /** Waits until so many events are there. */
   async events(n) {
     if (n) await this.nth("event", n);
