@@ -66,7 +66,6 @@ func TestKeyComesDuringAFetch(t *testing.T) {
 	token := signed + "." + part(string(ed25519.Sign(private, []byte(signed))))
 	answer := make(chan error, 1)
 	go func() {
-		//nolint:bodyclose // Dial closes it
 		conn, _, err := websocket.Dial(ctx, "ws://"+h.addr+"/v1/ws", &websocket.DialOptions{
 			HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
 		})
