@@ -20,8 +20,8 @@ export function onStatus(status: number): Action {
  * How long to wait before an attempt, counted from 0, in milliseconds: anything
  * up to a bound that doubles, so that clients do not come back together.
  * `drain` is the gateway's own word, `retryAfter` the header's seconds, which
- * is the least.
+ * is the least; but no timer takes more than 2^31 - 1.
  */
 export function delay(attempt: number, drain?: number, retryAfter?: number): number {
-  return drain ?? (retryAfter || 0) * 1000 + Math.random() * Math.min(20_000, 500 * 2 ** attempt);
+  return Math.min(2e9, drain ?? (retryAfter || 0) * 1000 + Math.random() * Math.min(20_000, 500 * 2 ** attempt));
 }

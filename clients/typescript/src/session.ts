@@ -88,20 +88,23 @@ export function startSession(transport: Transport, options: Options, token: stri
           let frame: Frame;
           try {
             frame = JSON.parse(text);
+            frame.type ??= name!;
           } catch {
             return ear.end(1006, "unusable");
           }
-          const type = frame.type ?? name;
           drain = frame.reconnect_after_ms ?? drain;
-          if (type === "close") ear.end(frame.code, frame.reason);
-          else if (type === "welcome") open(frame);
+          if (frame.type === "close") ear.end(frame.code, frame.reason);
+          else if (frame.type === "welcome") open(frame);
           else host.frame(frame);
         },
         beat(cursor) {
           signs++;
           if (cursor) host.frame({ type: "pong", cursor });
         },
-        end: (code, reason) => resolve({ action: onClose(code), code, reason, drain }),
+        end(code, reason) {
+          line?.close(); // several frames may come at once: behind one that is lost none counts
+          resolve({ action: onClose(code), code, reason, drain });
+        },
       };
       session.later("open", timeout, () => ear.end(1006, "silent"));
       try {
@@ -111,7 +114,6 @@ export function startSession(transport: Transport, options: Options, token: stri
         ear.end(1006, "unusable"); // the error itself may quote the token
       }
     });
-    line?.close();
     if (session.opened || (ending.code as number) >= 4000) return ending;
     // It never was a session, and a WebSocket cannot say why: the same is asked
     // by a plain request. If that succeeds, something in between is the reason.

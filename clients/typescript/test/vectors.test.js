@@ -68,6 +68,17 @@ describe("frames", () => {
   }
 });
 
+for (const spoiled of ['{"type":"event","sub', "null"]) {
+  test(`behind a frame that cannot be read, nothing counts: ${spoiled}`, async (t) => {
+    const { gate, record, socket } = await inSession(t, { cursor: "e1.1" });
+    socket.say(JSON.stringify(welcome));
+    socket.say(spoiled);
+    socket.onmessage?.({ data: '{"type":"event","subject":"user.alice","cursor":"e1.3","time":"2026-01-02T03:04:05.678Z","data":3}' });
+    const close = await record.nth("close");
+    assert.deepEqual([close.code, close.reason, gate.cursor, record.data], [1006, "unusable", "e1.1", []]);
+  });
+}
+
 describe("cursors", () => {
   for (const { name, start, steps } of vectors("cursors").cases) {
     test(name, async (t) => {
@@ -112,6 +123,11 @@ test("delays", async () => {
     // Spread over all that is allowed.
     assert.ok(Math.max(...all) - Math.min(...all) >= 0.9 * (max_ms - min_ms), name);
   }
+});
+
+test("a delay that no timer takes", async () => {
+  const { delay } = await source("decide");
+  for (const ms of [delay(0, 1e10), delay(0, undefined, 1e7)]) assert.ok(ms > 1e9 && ms < 2 ** 31, `${ms}`);
 });
 
 describe("refusals", () => {
