@@ -83,7 +83,7 @@ type AuthConfig struct {
 	Leeway         time.Duration  `koanf:"leeway" default:"30s" min:"0s" max:"10m" help:"by which clocks may differ"`
 	MaxLifetime    time.Duration  `koanf:"max_lifetime" default:"24h" min:"1s" max:"87600h" help:"exp may be at most this far away, and this far behind iat"`
 	TokenBytes     Size           `koanf:"token_bytes" default:"8KiB" min:"256" max:"64KiB" help:"longest token"`
-	CacheBytes     Size           `koanf:"cache_bytes" default:"16MiB" min:"0" max:"4GiB" help:"memory for hashes of verified tokens, 80 bytes each; 0 is none"`
+	CacheBytes     Size           `koanf:"cache_bytes" default:"16MiB" min:"0" max:"4GiB" help:"memory for hashes of tokens whose public-key signature was verified, 80 bytes each; 0 is none"`
 	Carriers       []string       `koanf:"carriers" default:"header,subprotocol,query" enum:"header,subprotocol,query,cookie" help:"where a token may be"`
 	CookieName     string         `koanf:"cookie_name" help:"the cookie of the carrier cookie"`
 	Origins        []string       `koanf:"origins" help:"pages that may connect, like https://app.example.com, or *; empty is the same host"`

@@ -70,7 +70,7 @@ func newMetrics(g *gateway) *metrics {
 		tlsFailures:       d("tls_failures_total", "Connections whose TLS handshake failed."),
 		handshakes:        d("handshakes_total", "Requests for a session by result: accepted, or the refusal's code.", "result"),
 		badTokens:         d("token_refusals_total", "Tokens refused, by reason.", "reason"),
-		tokenCache:        d("token_cache_total", "Tokens looked up among the verified ones.", "result"),
+		tokenCache:        d("token_cache_total", "Tokens with public-key signatures, looked up among the verified ones.", "result"),
 		keyFetches:        d("key_fetches_total", "Fetches of issuers' keys.", "result"),
 		revoked:           d("revoked_users", "Users with a revocation in force."),
 		revocationsStored: d("revocations_stored", "Whether revocations are kept in NATS, for gateways that start later."),

@@ -9,7 +9,9 @@ import (
 // cache remembers which tokens had a good signature, by the SHA-256 of the
 // whole token. It holds no token, no claim and no identity: those are read
 // anew from the token each time, so that exp, nbf, revocation and grants are
-// always those of now. What it spares is the signature.
+// always those of now. What it spares is the signature. Tokens of issuers that
+// have only a secret are not for it: a million of them would take more memory
+// than it spares time.
 //
 // It has two generations. When the young one is full it becomes the old one,
 // and the old one goes; a token that is met in the old one moves up. So it

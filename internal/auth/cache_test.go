@@ -52,6 +52,20 @@ func TestCacheHonoursTimeAndKeys(t *testing.T) {
 	}
 }
 
+// TestCacheIsForSignatures: an HMAC is verified each time, and takes no memory.
+func TestCacheIsForSignatures(t *testing.T) {
+	v := newVerifier(t, func(o *Options) { o.CacheBytes = 1 << 20 })
+	token := mint(t, claimsWith(nil))
+	for range 2 {
+		if got := reasonOf(v, token); got != "good" {
+			t.Fatal(got)
+		}
+	}
+	if st := v.Stats(); st.CacheHits != 0 || st.CacheMisses != 0 || len(v.cache.Load().young) != 0 {
+		t.Errorf("%d hits, %d misses, %d are kept", st.CacheHits, st.CacheMisses, len(v.cache.Load().young))
+	}
+}
+
 func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	c := newCache(2 * cacheEntry * 1000)
 	sum := func(i int) (s [sha256.Size]byte) {

@@ -42,7 +42,7 @@ type Options struct {
 	MaxLifetime time.Duration // from now, and from iat, to exp; 0: 24 hours
 	TokenBytes  int           // longest token; 0: 8 KiB
 	MaxSubjects int           // default subscriptions of one identity; 0: 64
-	CacheBytes  int           // for the hashes of verified tokens; 0: none are kept
+	CacheBytes  int           // for the hashes of verified tokens, which those of HMACs are not; 0: none are kept
 	Now         func() time.Time
 
 	// JWKSInterval is how long after a fetch for an unknown kid no other is
@@ -154,15 +154,11 @@ func (v *Verifier) verify(token string, patient bool) (Identity, error) {
 	if len(token) > v.tokenBytes {
 		return Identity{}, refuse(ReasonTooLarge)
 	}
-	signed, signature, ok := cutLast(token)
+	signed, _, ok := cutLast(token)
 	if !ok {
 		return Identity{}, refuse(ReasonMalformed)
 	}
-	cache := v.cache.Load()
-	sum := sha256.Sum256([]byte(token))
-	known := cache.has(sum)
-
-	header, body, _ := strings.Cut(signed, ".")
+	_, body, _ := strings.Cut(signed, ".")
 	var space [1024]byte // enough for most tokens, so that decoding allocates nothing
 	payload, buf, ok := decode(space[:0], body)
 	if !ok {
@@ -175,14 +171,8 @@ func (v *Verifier) verify(token string, patient bool) (Identity, error) {
 			return Identity{}, err
 		}
 	}
-	if !known && !i.quick && !patient {
-		return Identity{}, errSlow
-	}
-	if v.lookups.count(known); !known {
-		if err := i.checkSignature(buf, header, signed, signature); err != nil {
-			return Identity{}, err
-		}
-		cache.add(sum)
+	if err := v.checkSignature(i, buf, token, patient); err != nil {
+		return Identity{}, err
 	}
 	if !isJSON(payload) {
 		return Identity{}, refuse(ReasonMalformed)
@@ -212,8 +202,33 @@ func (v *Verifier) issuerOf(payload []byte) (*issuer, *Error) {
 	return i, nil
 }
 
+// checkSignature looks whether the signature was checked before, and checks it
+// if not. An HMAC is always checked: that takes hardly longer than the look.
+func (v *Verifier) checkSignature(i *issuer, buf []byte, token string, patient bool) error {
+	if i.quick {
+		return i.checkSignature(buf, token)
+	}
+	cache := v.cache.Load()
+	sum := sha256.Sum256([]byte(token))
+	known := cache.has(sum)
+	if !known && !patient {
+		return errSlow
+	}
+	v.lookups.count(known)
+	if known {
+		return nil
+	}
+	if err := i.checkSignature(buf, token); err != nil {
+		return err
+	}
+	cache.add(sum)
+	return nil
+}
+
 // checkSignature checks header and signature with the issuer's keys.
-func (i *issuer) checkSignature(buf []byte, header, signed, signature string) error {
+func (i *issuer) checkSignature(buf []byte, token string) error {
+	signed, signature, _ := cutLast(token)
+	header, _, _ := strings.Cut(signed, ".")
 	part, buf, ok := decode(buf, header)
 	if !ok {
 		return refuse(ReasonMalformed)
