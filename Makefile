@@ -39,6 +39,7 @@ check:
 	$(GO) vet -tags nodev ./cmd/gateway
 	$(GO) vet -tags echotest ./internal/session ./cmd/gateway
 
+# race tests one package at a time: several would make each other's clocks late.
 race:
 	$(GO) test -race -p 1 ./...
 	$(GO) test -race -tags echotest -run Echo ./internal/session

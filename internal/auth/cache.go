@@ -74,3 +74,26 @@ func (s *cacheStats) count(hit bool) {
 		s.misses.Add(1)
 	}
 }
+
+// checkSignature looks whether the signature was checked before, and checks it
+// if not. An HMAC is always checked: that takes hardly longer than the look.
+func (v *Verifier) checkSignature(i *issuer, buf []byte, token string, patient bool) error {
+	if i.quick {
+		return i.checkSignature(buf, token)
+	}
+	cache := v.cache.Load()
+	sum := sha256.Sum256([]byte(token))
+	known := cache.has(sum)
+	if !known && !patient {
+		return errSlow
+	}
+	v.lookups.count(known)
+	if known {
+		return nil
+	}
+	if err := i.checkSignature(buf, token); err != nil {
+		return err
+	}
+	cache.add(sum)
+	return nil
+}
